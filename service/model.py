@@ -1,0 +1,245 @@
+"""The words of the domain, and what may follow what. Nothing here knows a database, a network or a clock.
+
+A job is always waiting for exactly one thing; its `State` names the thing. `TRANSITIONS` is the only list of what may
+follow what: the SQL guards repeat it, a trigger in the database enforces it, and a test walks every pair of states.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Self
+
+
+class State(StrEnum):
+    """What a job is waiting for."""
+
+    QUEUED = "queued"  # accepted; nothing spent
+    SUBMITTING = "submitting"  # the provider may or may not have it
+    RUNNING = "running"  # the provider has it
+    MIRRORING = "mirroring"  # the output exists there, not yet here
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+    @property
+    def final(self) -> bool:
+        """Whether nobody moves the job on any more (a job that we gave up on can still be recovered)."""
+        return self in FINAL
+
+
+FINAL = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.EXPIRED})
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    # A verified report may find a job `queued`: the provider turned a submission away, we put the job back, and yet
+    # it had been accepted. Believing the report is the only way to keep that one paid job from becoming two, so a
+    # queued job that was submitted before may also go where a submitting one goes.
+    State.QUEUED: frozenset(
+        {State.SUBMITTING, State.RUNNING, State.MIRRORING, State.FAILED, State.CANCELLED, State.EXPIRED}
+    ),
+    State.SUBMITTING: frozenset(
+        {State.RUNNING, State.QUEUED, State.MIRRORING, State.FAILED, State.CANCELLED, State.EXPIRED}
+    ),
+    State.RUNNING: frozenset({State.MIRRORING, State.FAILED, State.CANCELLED, State.EXPIRED}),
+    State.MIRRORING: frozenset({State.COMPLETED, State.FAILED, State.CANCELLED}),
+    State.COMPLETED: frozenset(),
+    State.CANCELLED: frozenset(),
+    # We gave up, and the video came after all: a paid video is never thrown away.
+    State.FAILED: frozenset({State.MIRRORING}),
+    State.EXPIRED: frozenset({State.MIRRORING}),
+}
+
+
+class ErrorCode(StrEnum):
+    """Why a job did not become a kept video."""
+
+    INVALID_REQUEST = "invalid_request"
+    UNSUPPORTED_MODEL = "unsupported_model"
+    CONTENT_POLICY = "content_policy"
+    PROVIDER_AUTH = "provider_auth"
+    PROVIDER_CREDITS = "provider_credits"
+    RATE_LIMITED = "rate_limited"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    PROVIDER_FAILED = "provider_failed"
+    TIMED_OUT = "timed_out"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    SUBMISSION_UNKNOWN = "submission_unknown"
+    OUTPUT_UNAVAILABLE = "output_unavailable"
+    INTERNAL = "internal"
+
+
+GAVE_UP = frozenset({ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.OUTPUT_UNAVAILABLE})
+"""Codes of a `failed` job that we gave up on, which a finished video still recovers."""
+
+
+class Billable(StrEnum):
+    """Whether the provider charges for a job that brought no video."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+class OnUnknown(StrEnum):
+    """What to do when the provider's answer to a submission was lost and no callback came."""
+
+    WAIT = "wait"  # at most one paid job
+    RESUBMIT = "resubmit"  # a second bill is better than no video
+
+
+class Status(StrEnum):
+    """What a provider's status word means, whatever the word was."""
+
+    RUNNING = "running"  # also every word that we do not know: never a verdict
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Source(StrEnum):
+    """How a report reached us."""
+
+    CALLBACK = "callback"
+    POLL = "poll"
+    SUBMISSION = "submission"  # some providers answer a submission with the finished job
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job ended without a kept video; `provider_*` are the provider's own words."""
+
+    code: ErrorCode
+    message: str
+    retryable: bool = False
+    billable: Billable = Billable.UNKNOWN
+    provider_code: str | None = None
+    provider_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Something to look at or listen to while generating; `type` is image, video or audio, `url` https or `data:`."""
+
+    type: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRequest:
+    """What a caller asks for, in no provider's dialect. An adapter turns it into its provider's wire form."""
+
+    model: str
+    prompt: str | None = None
+    duration: int | None = None  # s
+    aspect_ratio: str | None = None  # "16:9"
+    resolution: str | None = None  # "1080p"
+    size: str | None = None  # "1920x1080"
+    seed: int | None = None
+    generate_audio: bool | None = None
+    first_frame: str | None = None  # URL, https or data:
+    last_frame: str | None = None
+    references: tuple[Reference, ...] = ()
+    provider_options: Mapping[str, Any] = field(default_factory=dict)  # fields of the provider's own request, verbatim
+
+    def to_json(self) -> str:
+        """Return the request as canonical JSON, without what was not asked for: the form that is stored."""
+        kept = {key: value for key, value in asdict(self).items() if value not in (None, (), {})}
+        return json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        fields = json.loads(text)
+        fields["references"] = tuple(Reference(**reference) for reference in fields.get("references", ()))
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a request: which field, and what to write instead."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A file at the provider. `url` is set when the provider gave one that needs no key, and is a secret."""
+
+    index: int
+    url: str | None = None
+    expires_at: int | None = None  # unix ms
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a provider says about a job, by callback, poll or submission."""
+
+    status: Status
+    word: str  # the provider's own status word
+    provider_job_id: str | None = None
+    outputs: tuple[Output, ...] = ()  # one or more when completed
+    cost: float | None = None  # USD
+    error: JobError | None = None  # set when failed, cancelled or expired
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """Our stored copy of an output."""
+
+    index: int
+    key: str  # in object storage
+    bytes: int
+    sha256: str  # hex
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fact about a job, appended in the transaction that made it true."""
+
+    id: int  # ascending
+    job_id: str
+    type: str  # "job.completed"
+    at: int  # unix ms
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request for one video."""
+
+    id: str
+    tenant: str
+    state: State
+    attempt: int
+    due_at: int | None  # unix ms, when its worker looks at it next
+    lease: str | None
+    leased_until: int | None
+    provider: str
+    provider_job_id: str | None
+    provider_status: str | None
+    model: str
+    request: VideoRequest
+    on_unknown: OnUnknown
+    metadata: Mapping[str, Any]
+    created_at: int
+    submitted_at: int | None  # unix ms, when the last paid call was begun
+    deadline_at: int  # unix ms, when we stop waiting for a word
+    mirror_until: int | None  # unix ms, how long the provider is expected to serve the outputs
+    finished_at: int | None
+    doubts: int  # how many submissions had an unknown outcome
+    outputs: tuple[Output, ...]
+    cost: float | None  # USD
+    error: JobError | None
+
+
+EVENTS = frozenset({f"job.{state}" for state in State} | {"job.recovered", "job.in_doubt", "job.bound"})
+"""Every event type: one per state entered, and
+`job.recovered` (we had given up and the video came), `job.in_doubt` (nobody knows whether the provider accepted it),
+`job.bound` (the provider's id became known)."""
