@@ -1,4 +1,4 @@
-"""Names for jobs, leases and keys: time-sortable where a table is ordered by them, unguessable where they are secret."""
+"""Names for jobs, leases and keys: time-sortable where a table is ordered by them, unguessable where that matters."""
 
 from __future__ import annotations
 

@@ -237,6 +237,19 @@ class Job:
     outputs: tuple[Output, ...]
     cost: float | None  # USD
     error: JobError | None
+    artifacts: tuple[Artifact, ...]  # ascending by index
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A caller's credential, without the secret: only its SHA-256 is stored."""
+
+    id: str
+    name: str
+    tenant: str  # the owner of the jobs that are made with it
+    operator: bool  # may see the whole service
+    created_at: int
+    revoked_at: int | None
 
 
 EVENTS = frozenset({f"job.{state}" for state in State} | {"job.recovered", "job.in_doubt", "job.bound"})
