@@ -230,6 +230,7 @@ class Job:
     metadata: Mapping[str, Any]
     created_at: int
     submitted_at: int | None  # unix ms, when the last paid call was begun
+    doubted_at: int | None  # unix ms, when its outcome was found to be unknown
     deadline_at: int  # unix ms, when we stop waiting for a word
     mirror_until: int | None  # unix ms, how long the provider is expected to serve the outputs
     finished_at: int | None

@@ -1,1 +1,66 @@
-"""."""
+"""The database seam: a transaction is a plain function.
+
+`await db.run(work)` calls `work(tx)` where the write lock is held and returns its value once the commit is on disk;
+`await db.read(work)` does the same on a connection that only reads and never waits for the writer. Inside `work`
+nobody can await a stranger, be cancelled half-way or interleave with another transaction. Queries are named in
+`queries.sql`; no other file of the project holds SQL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Row = Mapping[str, Any]
+
+
+class Tx(Protocol):
+    """A transaction in progress: names queries, binds `:parameters`."""
+
+    def one(self, query: str, /, **parameters: object) -> Row | None:
+        """Return the first row, or None."""
+        ...
+
+    def all(self, query: str, /, **parameters: object) -> list[Row]:
+        """Return every row."""
+        ...
+
+    def do(self, query: str, /, **parameters: object) -> int:
+        """Run a query for its effect; return how many rows it changed."""
+        ...
+
+
+class Database(Protocol):
+    """Where transactions run. Both ways raise StoreUnavailableError when the disk, the file or a lock is at fault."""
+
+    async def run(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` alone in a transaction; return its value after the commit is durable."""
+        ...
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on a snapshot of what is committed; it cannot write."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is waiting and let the file go."""
+        ...
+
+
+_NAME = re.compile(r"^-- (\w+) --\s*$", re.MULTILINE)
+
+
+def load_queries(text: str | None = None) -> dict[str, str]:
+    """Read `queries.sql`: each query stands under a line `-- name --` and a sentence of comment.
+
+    Raises ValueError on a name that is used twice.
+    """
+    if text is None:
+        text = resources.files(__name__).joinpath("queries.sql").read_text("utf-8")
+    parts = _NAME.split(text)[1:]
+    names, bodies = parts[::2], parts[1::2]
+    if len(set(names)) != len(names):
+        raise ValueError(f"queries.sql names a query twice: {min(n for n in names if names.count(n) > 1)}")
+    return {name: body.strip().rstrip(";") for name, body in zip(names, bodies, strict=True)}

@@ -1,0 +1,102 @@
+"""What every sentence of the store is made of: a transaction that speaks of jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+from service.clock import Clock
+from service.db import Database, Row, Tx
+from service.model import Artifact, Billable, ErrorCode, Job, JobError, OnUnknown, Output, State, VideoRequest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long things are waited for, in milliseconds."""
+
+    job_deadline: int = 7_200_000  # until a silent job is expired, from its creation and again from its submission
+    lease: int = 60_000
+    resubmit_after: int = 900_000  # for `on_unknown: resubmit`: how long a lost answer may still be made up for
+    hint_gap: int = 5_000  # unsigned callbacks cause at most one poll in this time
+
+
+class Transaction:
+    """A transaction that speaks of jobs: its time, its events, and the states that it moved jobs into."""
+
+    def __init__(self, tx: Tx, now: int) -> None:
+        self.one, self.all, self.do = tx.one, tx.all, tx.do
+        self.now = now
+        self.moved: set[State] = set()
+
+    def job(self, job_id: str) -> Job:
+        """Read a job that is known to be there; LookupError when it is not."""
+        row = self.one("job", id=job_id, tenant=None)
+        if row is None:
+            raise LookupError(f"there is no job {job_id}")
+        return job_from(row)
+
+    def event(self, job_id: str, event_type: str, **data: object) -> None:
+        """Append a fact to the job's history."""
+        self.do("insert_event", job_id=job_id, type=event_type, now=self.now, data=dumps(data))
+
+    def entered(self, job_id: str, state: State, **data: object) -> Job:
+        """Note that the job was moved into `state`; return it as it is now."""
+        self.event(job_id, f"job.{state}", **data)
+        self.moved.add(state)
+        return self.job(job_id)
+
+
+class Ledger:
+    """Runs sentences of the domain, and announces the states that they moved jobs into once they are durable.
+
+    `announce` is called on the event loop and must not block.
+    """
+
+    def __init__(self, db: Database, clock: Clock, announce: Callable[[State], None] = lambda _: None) -> None:
+        self.db = db
+        self.clock = clock
+        self.announce = announce
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in a transaction; return its value after the commit is durable."""
+        now = self.clock.now()
+
+        def run(tx: Tx) -> tuple[T, set[State]]:
+            transaction = Transaction(tx, now)
+            return work(transaction), transaction.moved
+
+        value, moved = await self.db.run(run)
+        for state in moved:
+            self.announce(state)
+        return value
+
+
+def dumps(value: object) -> str:
+    """Return compact JSON, for a column."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def error_columns(error: JobError) -> dict[str, object]:
+    """Return the two columns that hold a job's error."""
+    return {"error_code": error.code, "error": dumps(asdict(error))}
+
+
+def job_from(row: Row) -> Job:
+    """Return the job that a row of `job_rows` describes."""
+    fields = {name: row[name] for name in Job.__dataclass_fields__}
+    error = json.loads(row["error"]) if row["error"] else None
+    fields |= {
+        "state": State(row["state"]),
+        "request": VideoRequest.from_json(row["request"]),
+        "on_unknown": OnUnknown(row["on_unknown"]),
+        "metadata": json.loads(row["metadata"]),
+        "outputs": tuple(Output(**output) for output in json.loads(row["outputs"])),
+        "artifacts": tuple(Artifact(**artifact) for artifact in json.loads(row["artifacts"])),
+        "error": error
+        and JobError(**(error | {"code": ErrorCode(error["code"]), "billable": Billable(error["billable"])})),
+    }
+    return Job(**fields)
