@@ -1,0 +1,48 @@
+"""The providers as workers see them: each with a pace that submissions, polls and downloads share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from service.clock import Clock
+from service.model import Job
+from service.pace import Pace
+from service.providers import Provider
+
+
+class PacedProviders:
+    """Finds providers by name, and lets no more work be claimed than they may be asked for."""
+
+    def __init__(self, providers: Iterable[Provider], clock: Clock) -> None:
+        self._providers = {provider.name: provider for provider in providers}
+        self._paces = {
+            name: Pace(clock, provider.manners.per_minute, provider.manners.burst)
+            for name, provider in self._providers.items()
+        }
+
+    def __getitem__(self, name: str) -> Provider:
+        return self._providers[name]
+
+    async def claim(
+        self, claim: Callable[[str, int], Awaitable[list[Job]]], limit: int, *, reserve: float = 0.0
+    ) -> list[Job]:
+        """Claim at most `limit` jobs, of each provider as many as it may be asked now, one call for each.
+
+        `reserve` is the share (0 to 1) of each provider's burst that is left to others.
+        """
+        jobs: list[Job] = []
+        for name, pace in self._paces.items():
+            room = min(limit - len(jobs), pace.free(reserve=reserve))
+            if room > 0:
+                claimed = await claim(name, room)
+                pace.spend(len(claimed))
+                jobs += claimed
+        return jobs
+
+    def spend(self, name: str, calls: int) -> None:
+        """Note calls beyond the one that the claim of a job stands for."""
+        self._paces[name].spend(calls)
+
+    def close_for(self, name: str, milliseconds: int | None) -> None:
+        """Ask a provider nothing for a while: it said `Retry-After`."""
+        self._paces[name].close_for(milliseconds or 0)

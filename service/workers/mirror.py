@@ -1,0 +1,113 @@
+"""Finished outputs become artifacts: streamed from the provider into our own object storage, whole and hashed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import httpx
+
+from service.backoff import Backoff
+from service.clock import Clock
+from service.errors import (
+    InterruptedWorkError,
+    OutputError,
+    OutputGoneError,
+    OutputNotReadyError,
+    OutputTooLargeError,
+)
+from service.model import Artifact, Billable, ErrorCode, Job, JobError, Output
+from service.outbound import open_download
+from service.storage import Storage
+from service.store import Claims
+from service.workers.asking import PacedProviders
+from service.workers.copying import copy_output
+
+_NOT_READY = Backoff(first_ms=1_000, most_ms=30_000)
+_FAILED = Backoff(first_ms=5_000, most_ms=600_000)
+_GONE_ATTEMPTS = 3  # a single 410 may be a mistake of a proxy
+
+
+class Mirror:
+    """Copies outputs of at most `max_bytes` each."""
+
+    name = "mirror"
+
+    def __init__(
+        self,
+        claims: Claims,
+        providers: PacedProviders,
+        client: httpx.AsyncClient,
+        storage: Storage,
+        clock: Clock,
+        chance: random.Random,
+        *,
+        max_bytes: int,
+    ) -> None:
+        self._claims = claims
+        self._providers = providers
+        self._client = client
+        self._storage = storage
+        self._clock = clock
+        self._chance = chance
+        self._max_bytes = max_bytes
+
+    async def claim(self, limit: int) -> Sequence[Job]:
+        """Lease as many jobs as their providers may be asked for an output now."""
+        return await self._providers.claim(self._claims.claim_mirrors, limit)
+
+    async def renew(self, item: Job) -> bool:
+        """Keep the lease while bytes flow."""
+        return await self._claims.renew(item)
+
+    async def handle(self, item: Job) -> str:
+        """Copy every output that has no artifact yet; complete the job when all have one."""
+        kept = {artifact.index for artifact in item.artifacts}
+        missing = [output for output in item.outputs if output.index not in kept]
+        self._providers.spend(item.provider, len(missing) - 1)  # the claim spent the first
+        for output in missing:
+            artifact = await self._copy(item, output)
+            if not await self._claims.keep_artifact(item, artifact):
+                return "lease lost"
+        return "completed" if await self._claims.mirrored(item) else "lease lost"
+
+    async def failed(self, item: Job, error: Exception) -> str:
+        """Copy again while the provider can be expected to serve the output; a fault of our storage never gives up."""
+        now = self._clock.now()
+        if isinstance(error, InterruptedWorkError):
+            await self._claims.mirror_again(item, now)
+            return "interrupted"
+        if isinstance(error, OutputError) and self._hopeless(item, error, now):
+            reason = JobError(ErrorCode.OUTPUT_UNAVAILABLE, str(error), billable=Billable.YES)
+            await self._claims.give_up_mirror(item, reason)
+            return f"gave up: {error}"
+        backoff = _NOT_READY if isinstance(error, OutputNotReadyError) else _FAILED
+        wait = backoff.delay_ms(item.attempt, self._chance)
+        if isinstance(error, OutputError) and error.retry_after_ms:
+            wait = max(wait, error.retry_after_ms)
+        await self._claims.mirror_again(item, now + wait)
+        return "later"
+
+    async def _copy(self, job: Job, output: Output) -> Artifact:
+        created = datetime.fromtimestamp(job.created_at / 1000, UTC)
+        stem = f"{job.tenant}/{created:%Y/%m}/{job.id}"
+        errors: list[OutputError] = []
+        for location in self._providers[job.provider].locations(job, output):
+            try:
+                async with open_download(self._client, location.url, location.headers) as download:
+                    return await copy_output(
+                        download, self._storage, stem, index=output.index, max_bytes=self._max_bytes
+                    )
+            except OutputError as error:
+                errors.append(error)
+        # Gone at one place is not gone: the most hopeful of the errors decides.
+        raise next((error for error in errors if not isinstance(error, OutputGoneError)), errors[0])
+
+    @staticmethod
+    def _hopeless(job: Job, error: OutputError, now: int) -> bool:
+        return (
+            isinstance(error, OutputTooLargeError)
+            or (isinstance(error, OutputGoneError) and job.attempt >= _GONE_ATTEMPTS)
+            or now >= (job.mirror_until or 0)
+        )

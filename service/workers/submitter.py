@@ -1,0 +1,148 @@
+"""Queued jobs are submitted, once; submissions whose outcome is unknown are waited for, never repeated unasked."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+from structlog.typing import FilteringBoundLogger
+
+from service.backoff import Backoff
+from service.clock import Clock
+from service.errors import StoreUnavailableError
+from service.model import Billable, ErrorCode, Job, JobError, OnUnknown, Source, Status
+from service.providers import Accepted, InDoubt, Refused, TurnedAway
+from service.store import Claims, Store
+from service.workers import Pause
+from service.workers.asking import PacedProviders
+
+_TURNED_AWAY = Backoff(first_ms=2_000, most_ms=300_000)
+
+
+class Submitter:
+    """Makes the paid call for queued jobs, after the claim that says so is committed.
+
+    `callback_url` makes the address at which a provider reports about a job, from the provider's name and the job's id.
+    """
+
+    name = "submit"
+
+    def __init__(
+        self,
+        store: Store,
+        claims: Claims,
+        providers: PacedProviders,
+        callback_url: Callable[[str, str], str],
+        clock: Clock,
+        chance: random.Random,
+        log: FilteringBoundLogger,
+        *,
+        pause: Pause = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._claims = claims
+        self._providers = providers
+        self._callback_url = callback_url
+        self._clock = clock
+        self._chance = chance
+        self._log = log
+        self._pause = pause
+
+    async def claim(self, limit: int) -> Sequence[Job]:
+        """Lease as many queued jobs as their providers may be asked for now."""
+        return await self._providers.claim(self._claims.claim_queued, limit)
+
+    async def renew(self, item: Job) -> bool:
+        """Keep the lease while the provider thinks."""
+        return await self._claims.renew(item)
+
+    async def handle(self, item: Job) -> str:
+        """Submit the job and store which of the outcomes it was."""
+        provider = self._providers[item.provider]
+        submission = await provider.submit(item, self._callback_url(provider.name, item.id))
+        match submission:
+            case Accepted(provider_job_id, report):
+                await self._bind(item, provider_job_id, report.word, provider.manners.first_poll_ms)
+                if report.status is not Status.RUNNING:
+                    await self._store.apply(
+                        item.id,
+                        report,
+                        Source.SUBMISSION,
+                        poll_ms=provider.manners.poll_every_ms,
+                        retention_ms=provider.manners.retention_ms,
+                    )
+                return "accepted"
+            case Refused(error):
+                await self._claims.refused(item, error)
+                return f"refused: {error.code}"
+            case TurnedAway(reason, retry_after_ms):
+                self._providers.close_for(provider.name, retry_after_ms)
+                wait = max(retry_after_ms or 0, _TURNED_AWAY.delay_ms(item.attempt, self._chance))
+                await self._claims.turned_away(item, self._clock.now() + wait, reason)
+                return f"turned away: {reason}"
+            case InDoubt(reason):
+                await self._claims.in_doubt(item, reason)
+                return f"in doubt: {reason}"
+
+    async def failed(self, item: Job, error: Exception) -> str:
+        """Whatever happened, the provider may have the job."""
+        await self._claims.in_doubt(item, f"the submission was cut short ({type(error).__name__})")
+        return "in doubt"
+
+    async def _bind(self, job: Job, provider_job_id: str, word: str, first_poll_ms: int) -> None:
+        """Record the id of a paid job, however long the database takes to come back: it is nowhere else."""
+        wait = 0.1
+        while True:
+            try:
+                await self._store.submitted(job.id, provider_job_id, word, first_poll_ms=first_poll_ms)
+            except StoreUnavailableError as error:
+                self._log.error(
+                    "submission.not_recorded_yet",
+                    job=job.id,
+                    provider=job.provider,
+                    provider_job_id=provider_job_id,
+                    error=str(error),
+                )
+                await self._pause(wait)
+                wait = min(wait * 2, 5.0)
+            else:
+                return
+
+
+class DoubtResolver:
+    """Ends the wait for submissions whose outcome is unknown, and finds those whose worker died."""
+
+    name = "resolve doubts"
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+
+    async def claim(self, limit: int) -> Sequence[Job]:
+        """Lease submissions that nobody is making any more."""
+        return await self._claims.claim_doubtful(limit)
+
+    async def renew(self, item: Job) -> bool:
+        """Keep the lease."""
+        return await self._claims.renew(item)
+
+    async def handle(self, item: Job) -> str:
+        """Mark a submission that a crash cut off as doubtful; resubmit or give up one that stayed silent."""
+        if item.doubted_at is None:
+            await self._claims.in_doubt(item, "the service stopped during the submission")
+            return "in doubt"
+        if item.on_unknown is OnUnknown.RESUBMIT and item.doubts == 1:
+            await self._claims.resubmit(item)
+            return "resubmitted"
+        error = JobError(
+            ErrorCode.SUBMISSION_UNKNOWN,
+            "The provider's answer to the submission was lost and no callback came: it may have made and billed the "
+            "video. An operator who finds the job at the provider can bind it: reelkeeper jobs attach JOB PROVIDER_JOB_ID",
+            billable=Billable.UNKNOWN,
+        )
+        await self._claims.give_up_submission(item, error)
+        return "gave up"
+
+    async def failed(self, item: Job, error: Exception) -> str:  # noqa: ARG002 - the lease lapses, and it is tried again
+        """Leave it to the next claim."""
+        return "later"
