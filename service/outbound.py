@@ -1,12 +1,55 @@
-"""What leaves the house: one bounded exchange with a server."""
+"""What leaves the house: bounded exchanges with providers, and downloads from addresses that strangers gave.
+
+The public client refuses every address that is not public, on every connection it makes, so that a URL, a redirect or
+a name that resolves anew cannot reach into the operator's own network (server-side request forgery).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import cast
+from urllib.parse import urlsplit
 
 import httpx
+from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
+
+from service.errors import ConfigurationError, OutputError, OutputGoneError, OutputNotReadyError
+
+SETTING = "REELKEEPER_ALLOWED_PRIVATE_HOSTS"
+
+_IDENTITY = {"accept-encoding": "identity"}
+_MOST_REDIRECTS = 5
+_DNS_SECONDS = 60
+
+# Many servers close an idle connection after 5 s. A paid call that is sent into a connection at the moment when it
+# closes has an unknown outcome, so we close earlier.
+_LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)
+
+_NOT_PUBLIC_V4 = tuple(
+    IPv4Network(each)
+    for each in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
+        "224.0.0.0/4", "240.0.0.0/4",
+    )
+)  # fmt: skip
+_GLOBAL_V6 = IPv6Network("2000::/3")  # all other IPv6 space is private, local, multicast, mapped, or not assigned
+_NOT_PUBLIC_V6 = tuple(
+    IPv6Network(each)
+    for each in (
+        "2001::/23",  # protocol assignments, Teredo among them
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4, which wraps any IPv4 address
+        "3fff::/20",  # documentation
+    )
+)
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class AnswerTooLargeError(httpx.RequestError):
@@ -43,3 +86,200 @@ async def ask(client: httpx.AsyncClient, request: httpx.Request, *, seconds: flo
     except TimeoutError as error:
         raise httpx.ReadTimeout(f"no whole answer within {seconds:g} s", request=request) from error
     return Answer(response.status_code, response.headers, bytes(body))
+
+
+def provider_client() -> httpx.AsyncClient:
+    """Return a client for providers that the operator configured: no redirects, proxies or cookies, TLS verified."""
+    return httpx.AsyncClient(
+        follow_redirects=False,
+        trust_env=False,
+        timeout=httpx.Timeout(60, connect=10, pool=10),
+        limits=_LIMITS,
+        headers=_IDENTITY,
+        cookies=_no_cookies(),
+    )
+
+
+def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
+    """Return a client for URLs that strangers gave: https to public addresses only.
+
+    `allowed_private_hosts` are `host:port` as written in such URLs (`minio.internal:9000`, `[::1]:9000`): these may
+    have any address and be asked over plain http. Anything else raises `httpx.UnsupportedProtocol` for plain http and
+    `httpx_secure.SSRFProtectionError` for an address that is not public, both before any request is sent.
+    Raises ConfigurationError for an entry that is not `host:port`.
+    """
+    allowed = frozenset(_host_and_port(entry) for entry in allowed_private_hosts)
+
+    def admit(host: str, address: IPv4Address | IPv6Address, port: int) -> bool:
+        return (_normal(host), port) in allowed or is_public(address)
+
+    async def refuse_plain_http(request: httpx.Request) -> None:
+        url = request.url
+        if url.scheme != "https" and (_normal(url.host), url.port or 80) not in allowed:
+            raise httpx.UnsupportedProtocol(
+                f"only https URLs are fetched, or http ones of a host in {SETTING}", request=request
+            )
+
+    client = httpx.AsyncClient(
+        follow_redirects=False,
+        trust_env=False,
+        timeout=httpx.Timeout(30, connect=10, pool=10),
+        limits=_LIMITS,
+        headers=_IDENTITY,
+        cookies=_no_cookies(),
+        event_hooks={"request": [refuse_plain_http]},
+    )
+    return httpx_ssrf_protection(
+        client, check_globally_reachable=False, custom_validator=admit, dns_cache_ttl=_DNS_SECONDS
+    )
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Tell whether an address belongs to the public internet; wrapped IPv4 is judged or refused, never overlooked."""
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _NOT_PUBLIC_V4)
+    if address in _NAT64:
+        return is_public(IPv4Address(address.packed[-4:]))
+    return address in _GLOBAL_V6 and not any(address in network for network in _NOT_PUBLIC_V6)
+
+
+def reason(error: httpx.HTTPError) -> str:
+    """Say in words why an exchange failed, without its URL, which may be a secret."""
+    if isinstance(error, SSRFProtectionError):
+        host = f"[{error.hostname}]" if ":" in error.hostname else error.hostname
+        return (
+            f"the host {host} is not on the public internet; if it is yours, "
+            f"add it to {SETTING}, for example {host}:{error.port}"
+        )
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
+    return f"{kind}: {error}" if str(error) else kind
+
+
+def retry_after_ms(headers: Mapping[str, str]) -> int | None:
+    """Return what a `Retry-After` header in whole seconds asks for, in ms; None when there is none that we read."""
+    text = headers.get("retry-after", "").strip()
+    return int(text) * 1000 if re.fullmatch(r"[0-9]{1,9}", text) else None
+
+
+class Download:
+    """The body of an output that a server has begun to send."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+        self.headers = response.headers
+        length = response.headers.get("content-length")
+        self.length = None if length is None else int(length)  # bytes; h11 has refused what is not a number
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes. Raises OutputError when it stops coming."""
+        try:
+            async for chunk in self._response.aiter_raw():
+                yield chunk
+        except httpx.HTTPError as error:
+            raise OutputError(f"the download from {_origin(self._response.url)} broke off: {reason(error)}") from error
+
+
+@contextlib.asynccontextmanager
+async def open_download(
+    client: httpx.AsyncClient,
+    url: str,
+    headers: Mapping[str, str],
+    *,
+    idle_seconds: float = 30,
+    seconds: float = 3600,
+) -> AsyncIterator[Download]:
+    """Ask for an output and yield its body while the block lasts, which is `seconds` at most.
+
+    Follows up to five redirects; `client` judges every hop. `headers` carry credentials: they are sent while scheme,
+    host and port are those of `url`, and never again after a hop has left them. More than `idle_seconds` without a
+    byte is an error.
+
+    Raises OutputGoneError (410), OutputNotReadyError (404, 409, 425) and OutputError for everything else that is not a
+    200 with an unencoded body; the texts name the origin, never the path or the query, which may be secrets.
+    """
+    try:
+        async with asyncio.timeout(seconds) as deadline:
+            response = await _follow(client, url, headers, idle_seconds)
+            try:
+                _judge(response)
+                yield Download(response)
+            finally:
+                await response.aclose()
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise
+        raise OutputError(f"the download took longer than {seconds:g} s") from error
+
+
+async def _follow(
+    client: httpx.AsyncClient, first: str, headers: Mapping[str, str], idle_seconds: float
+) -> httpx.Response:
+    timeout = httpx.Timeout(idle_seconds, connect=10, pool=10)
+    try:
+        url = httpx.URL(first)
+        home = _origin(url)
+        for _ in range(_MOST_REDIRECTS + 1):
+            request = client.build_request("GET", url, headers={**headers, **_IDENTITY}, timeout=timeout)
+            response = await client.send(request, stream=True, follow_redirects=False)
+            if not response.is_redirect:
+                return response
+            await response.aclose()
+            if not response.headers.get("location"):
+                raise OutputError(f"{_origin(url)} answered {response.status_code} without saying where to go")
+            url = url.join(response.headers["location"])
+            if _origin(url) != home:
+                headers = {}
+    except httpx.InvalidURL as error:
+        raise OutputError("the provider's URL of the output, or a redirect from it, is not a URL") from error
+    except httpx.HTTPError as error:
+        raise OutputError(f"{_origin(url)} could not be asked for the output: {reason(error)}") from error
+    raise OutputError(f"{home} redirected more than {_MOST_REDIRECTS} times")
+
+
+def _judge(response: httpx.Response) -> None:
+    status, origin = response.status_code, _origin(response.url)
+    said = f"{origin} answered {status} when asked for the output"
+    match status:
+        case httpx.codes.OK:
+            encoding = response.headers.get("content-encoding", "identity").strip().lower()
+            if encoding != "identity":
+                raise OutputError(
+                    f"{origin} sent the output encoded ({encoding[:20]}) although we asked for it as it is"
+                )
+        case httpx.codes.GONE:
+            raise OutputGoneError(said)
+        case httpx.codes.NOT_FOUND | httpx.codes.CONFLICT | httpx.codes.TOO_EARLY:
+            raise OutputNotReadyError(said, retry_after_ms=retry_after_ms(response.headers))
+        case _:
+            raise OutputError(said, retry_after_ms=retry_after_ms(response.headers))
+
+
+def _origin(url: httpx.URL) -> str:
+    """Return scheme, host and port: all of a URL that may be written down."""
+    return str(url.copy_with(userinfo=b"", path="/", query=None, fragment=None)).rstrip("/")
+
+
+def _normal(host: str) -> str:
+    """Return a host name in the one form that is compared."""
+    host = host.lower().rstrip(".")
+    try:
+        return IPv6Address(host.strip("[]")).compressed
+    except ValueError:
+        return host
+
+
+def _host_and_port(entry: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"//{entry.strip()}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.netloc != entry.strip():
+        raise ConfigurationError([f"{SETTING} has {entry!r}; write host:port, for example minio.internal:9000"])
+    return _normal(host), port
+
+
+def _no_cookies() -> CookieJar:
+    """Return a jar that takes nothing: a cookie of one stranger is nobody else's, and a jar would grow for ever."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
