@@ -1,0 +1,212 @@
+"""What providers' wire formats share: parsing that never raises, and what an answer or a broken exchange means.
+
+A provider's answer is a stranger's text. Whatever is not what it should be reads as None, and so as "not said".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+from service.errors import BadCallbackError
+from service.model import Problem, Reference
+from service.outbound import Answer, ask
+from service.providers import InDoubt, TurnedAway, Unanswered
+
+_MOST_TEXT = 2000
+_LONGEST_WAIT_MS = 3_600_000
+_LATEST_S = 100_000_000_000  # the year 5138; larger is not a time in seconds
+_MOST_COST = 1_000_000  # USD; larger is not the price of a video
+_JOB_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:/-]{1,512}", re.ASCII)
+_NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
+_KEY = re.compile(r"[!-~]+", re.ASCII)
+
+_NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+
+
+def bearer(api_key: str) -> dict[str, str]:
+    """Return the header that carries an API key.
+
+    Raises ValueError for a key that cannot stand in a header.
+    """
+    if not _KEY.fullmatch(api_key):
+        raise ValueError("an API key is printable ASCII without spaces; was a line break copied with it?")
+    return {"Authorization": f"Bearer {api_key}"}
+
+
+def request_headers(api_key: str) -> dict[str, str]:
+    """Return what every call carries. No compression, so that the limit on an answer's bytes is one on its size."""
+    return {**bearer(api_key), "Accept": "application/json", "Accept-Encoding": "identity"}
+
+
+def encode(fields: Mapping[str, Any]) -> bytes:
+    """Return JSON in ASCII, so that no text can fail to be encoded.
+
+    Raises ValueError for what JSON cannot say: NaN, infinity, or a value nested too deeply.
+    """
+    try:
+        return json.dumps(fields, allow_nan=False).encode()
+    except (TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def option_problems(options: Mapping[str, Any], owned: Mapping[str, str | None]) -> list[Problem]:
+    """Name the provider options that the adapter writes itself, or that JSON cannot say.
+
+    `owned` maps a field of the provider's request to the field of ours that it comes from (None: from the service).
+    """
+    found = [
+        Problem(f"provider_options.{field}", f"write {ours} instead" if ours else "the service sets this itself")
+        for field, ours in owned.items()
+        if field in options
+    ]
+    try:
+        encode(options)
+    except ValueError as error:
+        found.append(Problem("provider_options", f"not valid JSON: {error}"))
+    return found
+
+
+def reference_problems(references: Sequence[Reference]) -> list[Problem]:
+    """Name the references that are neither image, video nor audio."""
+    return [
+        Problem(f"references[{index}].type", "write image, video or audio")
+        for index, reference in enumerate(references)
+        if reference.type not in ("image", "video", "audio")
+    ]
+
+
+def decode(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that the bytes are, else None."""
+    try:
+        value = json.loads(body.decode())
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """Return the value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[Any]:
+    """Return the value if it is a JSON array, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def event(body: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the type of a verified callback, and the callback.
+
+    Raises BadCallbackError when it is not a JSON object with a type.
+    """
+    found = decode(body)
+    event_type = words(mapping(found).get("type"), 200)
+    if found is None or event_type is None:
+        raise BadCallbackError("the body must be a JSON object with a type")
+    return event_type, found
+
+
+def words(value: object, limit: int = _MOST_TEXT) -> str | None:
+    """Return a text of theirs, cut at `limit` characters and fit to be stored (no lone surrogates)."""
+    if not isinstance(value, str) or not value:
+        return None
+    return value[:limit].encode(errors="replace").decode()
+
+
+def job_id(value: object) -> str | None:
+    """Return a provider's name for a job if it can be one: up to 512 characters that need no escape in a URL."""
+    return value if isinstance(value, str) and _JOB_ID.fullmatch(value) else None
+
+
+def cost(usage: object) -> float | None:
+    """Return `usage.cost` in USD."""
+    value = usage.get("cost") if isinstance(usage, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_COST:
+        return None
+    return float(value)
+
+
+def time_ms(value: object) -> int | None:
+    """Return a time in unix seconds as unix milliseconds."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LATEST_S:
+        return None
+    return value * 1000
+
+
+def retry_after_ms(headers: httpx.Headers, now_ms: int, reset: str | None = None) -> int | None:
+    """Return how long the server asks us to wait, at most an hour: `retry-after-ms`, or `Retry-After` in either form.
+
+    `reset` names a header that tells instead, as an absolute unix second, when a rate limit ends.
+    """
+    wait = _number(headers.get("retry-after-ms"))
+    if wait is None:
+        wait = _scaled(_number(headers.get("retry-after")))
+    if wait is None:
+        wait = _until(_date_ms(headers.get("retry-after")), now_ms)
+    if wait is None and reset is not None:
+        wait = _until(_scaled(_number(headers.get(reset))), now_ms)
+    return None if wait is None else min(int(wait), _LONGEST_WAIT_MS)
+
+
+async def submit(client: httpx.AsyncClient, request: httpx.Request, *, seconds: float) -> Answer | TurnedAway | InDoubt:
+    """Make the paid call once. Without a connection nothing was sent; any later break may have hidden an acceptance."""
+    try:
+        return await ask(client, request, seconds=seconds)
+    except _NOTHING_SENT as error:
+        return TurnedAway(f"no connection ({type(error).__name__})")
+    except httpx.HTTPError as error:
+        return InDoubt(f"the exchange broke before its answer ({type(error).__name__})")
+
+
+def not_refused(answer: Answer, *, known: bool, busy: frozenset[int], wait_ms: int | None) -> TurnedAway | InDoubt:
+    """Judge an answer to a paid call that neither accepts nor refuses; `known` tells that its error shape is theirs.
+
+    `busy` are the statuses with which the provider itself says "not now". 429 counts from anybody: whoever limits a
+    rate does so before passing a request on, and the CDN in front of a provider limits in words of its own.
+    """
+    said = f"HTTP {answer.status}" + ("" if known else ", not in the provider's own error shape")
+    if answer.status == httpx.codes.TOO_MANY_REQUESTS or (known and answer.status in busy):
+        return TurnedAway(said, wait_ms)
+    return InDoubt(said)
+
+
+async def poll(
+    client: httpx.AsyncClient, request: httpx.Request, *, seconds: float, now_ms: int, reset: str | None = None
+) -> dict[str, Any] | Unanswered:
+    """Ask for a job and return its JSON object; whatever else comes is no answer, and no verdict on the job."""
+    try:
+        answer = await ask(client, request, seconds=seconds)
+    except httpx.HTTPError as error:
+        return Unanswered(f"no answer ({type(error).__name__})")
+    if answer.status != httpx.codes.OK:
+        reset = reset if answer.status == httpx.codes.TOO_MANY_REQUESTS else None
+        return Unanswered(f"HTTP {answer.status}", retry_after_ms(answer.headers, now_ms, reset))
+    found = decode(answer.body)
+    return Unanswered("HTTP 200 without a JSON object") if found is None else found
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text is not None and _NUMBER.fullmatch(text) else None
+
+
+def _scaled(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
+
+
+def _until(moment_ms: float | None, now_ms: int) -> float | None:
+    return None if moment_ms is None else max(0.0, moment_ms - now_ms)
+
+
+def _date_ms(text: str | None) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
+    except (ValueError, TypeError, OverflowError):
+        return None
