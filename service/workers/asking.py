@@ -21,6 +21,7 @@ class PacedProviders:
         }
 
     def __getitem__(self, name: str) -> Provider:
+        """Return the provider of that name; KeyError when it is not configured."""
         return self._providers[name]
 
     async def claim(

@@ -137,7 +137,7 @@ class DoubtResolver:
         error = JobError(
             ErrorCode.SUBMISSION_UNKNOWN,
             "The provider's answer to the submission was lost and no callback came: it may have made and billed the "
-            "video. An operator who finds the job at the provider can bind it: reelkeeper jobs attach JOB PROVIDER_JOB_ID",
+            "video. An operator who finds the job there can bind it: reelkeeper jobs attach JOB PROVIDER_JOB_ID",
             billable=Billable.UNKNOWN,
         )
         await self._claims.give_up_submission(item, error)
