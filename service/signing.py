@@ -61,7 +61,7 @@ def verify_openrouter(keys: Sequence[bytes], header: str | None, body: bytes, no
     Raises BadSignatureError.
     """
     parts = _split(OPENROUTER_SIGNATURE, header, ",")
-    pairs = [part.strip(" ").partition("=")[::2] for part in parts]
+    pairs = [part.lstrip(" ").partition("=")[::2] for part in parts]
     timestamps = [value for name, value in pairs if name == "t"]
     if len(timestamps) != 1:
         raise BadSignatureError(f"{OPENROUTER_SIGNATURE} must hold one t=<unix seconds>, it holds {len(timestamps)}")

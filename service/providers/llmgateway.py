@@ -299,7 +299,7 @@ def _job_error(status: Status, error: object, cost: float | None) -> JobError | 
 
 
 def _complaint(answer: Answer) -> verdicts.Complaint | None:
-    """Read the schema checker's error, or the shape of all others: `{"error": {"message", "type", "param", "code"}}`."""
+    """Read the schema checker's error, or the one of all else: `{"error": {"message", "type", "param", "code"}}`."""
     error = wire.mapping(wire.mapping(wire.decode(answer.body)).get("error"))
     if error.get("name") == "ZodError":
         return verdicts.Complaint("ZodError", _issues(wire.items(error.get("issues"))))

@@ -1,0 +1,1 @@
+"""What each provider says on the wire, and what it is taken to mean."""
