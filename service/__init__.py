@@ -1,1 +1,35 @@
-"""Reelkeeper."""
+"""Reelkeeper: one call, one paid job, one kept video, one true answer; whatever crashes.
+
+The map, in reading order. A job is always waiting for exactly one thing; its state names the thing; one file moves it on.
+Imports go down the rows and never sideways between packages of one row.
+
+Row 0, pure: the words and the rules.
+    model.py         State, TRANSITIONS, VideoRequest, Job, Report, Output, Artifact
+    errors.py        the exception tree, drawn at the top
+    signing.py       HMAC schemes, both directions, over raw bytes
+    containers.py    what a whole video looks like, chunk by chunk
+    backoff.py       when to try again; pace.py: how fast a provider may be asked
+    clock.py ids.py  time and names, passed in
+
+Row 1: what touches the outside, and knows nothing of jobs.
+    config.py        environment -> Config; every mistake at once
+    logs.py          one line per event, without secrets and signed URLs
+    outbound.py      HTTP to providers, and to strangers (public addresses only)
+    vault.py         keys derived from the secret key
+    db/              the Database seam; sqlite.py; queries.sql (every query, named); migrations/
+
+Row 2: the domain on top of it.
+    store/           one method per sentence of the domain, each one transaction
+    providers/       one file per provider; __init__.py is the protocol
+    storage.py       object storage: any bucket or a directory
+
+Row 3: what moves; siblings do not know each other.
+    workers/         __init__.py is the only loop; submitter, poller, mirror
+    web/             the native API, callbacks, status
+    sandbox/         a stand-in provider, and the demonstration
+
+Row 4: what is run.
+    assembly.py      builds every object and wires them
+    check.py         `reelkeeper check`
+    __main__.py      the command line
+"""
