@@ -275,7 +275,7 @@ def _host_and_port(entry: str) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or not port or parts.netloc != entry.strip():
+    if not host or not port or parts.netloc != entry.strip() or "@" in entry:
         raise ConfigurationError([f"{SETTING} has {entry!r}; write host:port, for example minio.internal:9000"])
     return _normal(host), port
 

