@@ -20,7 +20,7 @@ from service.sandbox.downloads import Downloads
 from service.sandbox.jobs import Ledger, ProviderJob, shown_request
 
 MOST_BYTES: Final = 10 * 1_048_576  # of a create body: pictures may come as data: URLs
-_MOST_REFUSED: Final = 10_000  # prompts whose refusals are counted
+_MOST_COUNTED: Final = 10_000  # prompts whose submissions are counted
 
 _BAD_GATEWAY: Final = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
@@ -47,7 +47,7 @@ class Endpoints:
         self._callbacks = callbacks
         self._downloads = downloads
         self._speed = speed
-        self._refused: OrderedDict[bytes, int] = OrderedDict()
+        self._submitted: OrderedDict[bytes, int] = OrderedDict()
 
     def routes(self, prefix: str, models: str) -> list[Route]:
         """Return the routes below `prefix`, with the list of models at `models`."""
@@ -114,7 +114,7 @@ class Endpoints:
         return job if job is not None and job.dialect == self._dialect.name else None
 
     def _refuses(self, request: Request, order: Order) -> bool:
-        """Whether this submission is refused; those that pass in the end are counted by key, model and prompt."""
+        """Whether this submission is refused; where that passes, submissions count by key, model and prompt."""
         behaviour = order.behaviour
         if behaviour.submit is not Submit.REFUSE:
             return False
@@ -122,13 +122,11 @@ class Endpoints:
             return True
         credential = request.headers.get("authorization") or request.headers.get("x-api-key", "")
         asked = hashlib.sha256(compact([credential, order.model, order.prompt])).digest()
-        before = self._refused.pop(asked, 0)
-        if before >= behaviour.refusals:
-            return False
-        self._refused[asked] = before + 1
-        if len(self._refused) > _MOST_REFUSED:
-            self._refused.popitem(last=False)
-        return True
+        before = self._submitted.pop(asked, 0)
+        self._submitted[asked] = before + 1
+        if len(self._submitted) > _MOST_COUNTED:
+            self._submitted.popitem(last=False)
+        return before < behaviour.refusals
 
     def _create(self, order: Order) -> ProviderJob:
         job_id, other_id = self._dialect.new_ids()

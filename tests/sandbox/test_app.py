@@ -1,0 +1,152 @@
+"""The sandbox as one object: its ledger, its front page, its loop, its address."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+
+import httpx
+
+from service.clock import ManualClock, SystemClock
+from service.sandbox import BEHAVIOURS, Sandbox, serving
+from tests.sandbox.conftest import CALLBACK_SECRET, House, Receiver, path_of
+
+
+async def test_the_front_page_says_what_it_is_and_lists_every_model(house: House) -> None:
+    answer = await house.http.get("/")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    for model, behaviour in BEHAVIOURS.items():
+        assert f"  {model} " in answer.text
+        assert behaviour.sentence in answer.text
+
+
+async def test_the_ledger_tells_what_was_asked_sent_and_fetched(house: House, dialect: str) -> None:
+    path = await house.finished(dialect, "ok")
+    await house.sandbox.run_once()
+    await house.http.get(path)
+    await house.http.get(path + "/content")
+    job = await house.last_job()
+    extra = {} if dialect == "openrouter" else {"seconds": 4}
+    size = job["downloads"][0]["bytes"]
+    host = house.sandbox.base_url.removeprefix("http://")
+    assert size > 1_000
+    assert job == {
+        "id": path.rpartition("/")[2],
+        "dialect": dialect,
+        "model": "sandbox/ok",
+        "created_at": 1_790_000_000_000,
+        "status": "completed",
+        "request": {"model": "sandbox/ok", "prompt": "a cat", "callback_url": house.receiver.url, **extra},
+        "polls": 1,
+        "callbacks": [
+            {"kind": "genuine", "attempt": 1, "sent_at": 1_790_000_002_000, "status": 204, "error": None},
+        ],
+        "downloads": [
+            {
+                "via": "content",
+                "index": 0,
+                "host": host,
+                "authorization": True,
+                "at": 1_790_000_002_000,
+                "status": 200,
+                "bytes": size,
+            },
+        ],
+    }
+
+
+async def test_the_ledger_holds_no_secret(house: House, dialect: str) -> None:
+    await house.job(dialect, "ok")
+    text = (await house.http.get("/sandbox/ledger")).text
+    for secret in (CALLBACK_SECRET, json.dumps(CALLBACK_SECRET)[1:-1], "right-key", "whsec_"):
+        assert secret not in text
+
+
+async def test_the_ledger_counts_every_submission_and_every_job(house: House) -> None:
+    for dialect in ("openrouter", "llmgateway"):
+        for name in ("ok", "refused-402", "nonsense", "accepted-then-502"):
+            await house.submit(dialect, name)
+    ledger = await house.ledger()
+    assert ledger["submissions"] == {"openrouter": 4, "llmgateway": 4}
+    assert ledger["accepted"] == 4
+    assert Counter(job["dialect"] for job in ledger["jobs"]) == {"openrouter": 2, "llmgateway": 2}
+
+
+async def test_the_ledger_keeps_neither_long_requests_nor_long_lists(house: House) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    answer = await house.submit("openrouter", "ok", input_references=[picture])
+    path = path_of("openrouter", answer.json()["id"])
+    house.clock.advance(2_000)
+    for _ in range(60):
+        await house.http.get(path + "/content")
+    job = await house.last_job()
+    assert "input_references" not in job["request"]
+    assert job["request"]["prompt"] == "a cat"
+    assert len(job["downloads"]) == 50
+
+
+async def test_the_oldest_jobs_are_forgotten_with_their_callbacks(receiver: Receiver) -> None:
+    clock = ManualClock()
+    async with httpx.AsyncClient() as client:
+        sandbox = Sandbox(
+            clock=clock,
+            chance=random.Random(1),  # noqa: S311 - not a secret
+            webhook_secret="s",
+            client=client,
+            most_jobs=3,
+        )
+        async with serving(sandbox) as url, httpx.AsyncClient(base_url=url) as http:
+            http.headers["authorization"] = "Bearer any"
+            request = {"model": "sandbox/ok", "callback_url": receiver.url}
+            ids = [(await http.post("/api/v1/videos", json=request)).json()["id"] for _ in range(5)]
+            assert [job.id for job in sandbox.ledger.jobs()] == ids[2:]
+            assert (await http.get(f"/api/v1/videos/{ids[0]}")).status_code == 404
+            clock.advance(2_000)
+            assert await sandbox.run_once() == 3
+
+
+async def test_the_loop_sends_what_is_due_without_being_asked(receiver: Receiver) -> None:
+    async with httpx.AsyncClient() as client:
+        sandbox = Sandbox(
+            clock=SystemClock(),
+            chance=random.Random(1),  # noqa: S311 - not a secret
+            webhook_secret="",
+            client=client,
+            speed=1_000,
+        )
+        async with serving(sandbox) as url, httpx.AsyncClient(base_url=url) as http, asyncio.timeout(10):
+            loop = asyncio.create_task(sandbox.run())
+            http.headers["authorization"] = "Bearer any"
+            await http.post("/api/v1/videos", json={"model": "sandbox/ok", "callback_url": receiver.url})
+            while not receiver.received:  # noqa: ASYNC110 - the loop under test is what waits
+                await asyncio.sleep(0)
+            loop.cancel()
+            await asyncio.wait({loop})
+    assert "x-openrouter-signature" not in receiver.received[0].headers, "no secret, no signature"
+
+
+async def test_an_address_of_its_own_is_kept(house: House) -> None:
+    house.sandbox.base_url = "https://sandbox.example:8443/"
+    answer = await house.http.post("/api/v1/videos", json={"model": "sandbox/ok"})
+    assert answer.json()["polling_url"].startswith("https://sandbox.example:8443/api/v1/videos/gen-vid-")
+    assert house.sandbox.elsewhere == "https://sandbox.example.:8443"
+
+
+async def test_leaving_does_not_wait_for_callers_that_never_get_an_answer(receiver: Receiver) -> None:
+    async with httpx.AsyncClient() as client, asyncio.timeout(5):
+        sandbox = Sandbox(
+            clock=ManualClock(),
+            chance=random.Random(1),  # noqa: S311 - not a secret
+            webhook_secret="s",
+            client=client,
+        )
+        async with serving(sandbox) as url, httpx.AsyncClient(base_url=url, timeout=60) as http:
+            http.headers["authorization"] = "Bearer any"
+            request = {"model": "sandbox/accepted-then-hangs", "callback_url": receiver.url}
+            call = asyncio.create_task(http.post("/api/v1/videos", json=request))
+            while not sandbox.ledger.accepted:  # noqa: ASYNC110 - the server under test moves on in between
+                await asyncio.sleep(0)
+        await asyncio.wait({call})
+    assert isinstance(call.exception(), httpx.HTTPError)
