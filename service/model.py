@@ -44,10 +44,11 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
         {State.RUNNING, State.QUEUED, State.MIRRORING, State.FAILED, State.CANCELLED, State.EXPIRED}
     ),
     State.RUNNING: frozenset({State.MIRRORING, State.FAILED, State.CANCELLED, State.EXPIRED}),
-    State.MIRRORING: frozenset({State.COMPLETED, State.FAILED, State.CANCELLED}),
+    # Not cancelled: the video exists and is paid for, so it is kept.
+    State.MIRRORING: frozenset({State.COMPLETED, State.FAILED}),
     State.COMPLETED: frozenset(),
     State.CANCELLED: frozenset(),
-    # We gave up, and the video came after all: a paid video is never thrown away.
+    # We gave up (see GAVE_UP), and the video came after all: a paid video is never thrown away.
     State.FAILED: frozenset({State.MIRRORING}),
     State.EXPIRED: frozenset({State.MIRRORING}),
 }
@@ -73,7 +74,9 @@ class ErrorCode(StrEnum):
 
 
 GAVE_UP = frozenset({ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.OUTPUT_UNAVAILABLE})
-"""Codes of a `failed` job that we gave up on, which a finished video still recovers."""
+"""Codes of a `failed` job that we gave up on, which a finished video still recovers.
+
+With any code it recovers a job that was submitted twice on its caller's wish: the other submission brought it."""
 
 
 class Billable(StrEnum):

@@ -1,7 +1,8 @@
 -- Every query of the project. Each stands under its name and one sentence, and can be pasted into a shell.
 -- A guard is the state in the WHERE, a fence is the lease (or, for a submission, the attempt) in the WHERE: a row that
 -- comes back is a transition that happened, no row means that somebody else moved the job. The guard is repeated
--- outside the sub-select of every claim, because on PostgreSQL the sub-select alone claims rows twice.
+-- outside the sub-select of every claim, because on PostgreSQL the sub-select alone claims rows twice; there it stands
+-- with a `+`, or SQLite would walk through every job of that state instead of looking up the few that were found.
 
 
 -- insert_job --
@@ -30,10 +31,22 @@ SELECT :job_id, coalesce(max(seq), 0) + 1, :type, :now, :data FROM events WHERE 
 SELECT * FROM job_rows WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant);
 
 -- jobs --
--- A page of jobs, newest first, continuing before :before_id; a NULL filter lets everything through.
+-- A page of everybody's jobs, newest first, continuing before :before_id; a NULL filter lets everything through.
 SELECT * FROM job_rows
- WHERE (:tenant IS NULL OR tenant = :tenant)
-   AND (:before_id IS NULL OR id < :before_id)
+ WHERE id < coalesce(:before_id, '~')
+   AND (:state IS NULL OR state = :state)
+   AND (:provider IS NULL OR provider = :provider)
+   AND (:model IS NULL OR model = :model)
+   AND (:created_after IS NULL OR created_at >= :created_after)
+   AND (:created_before IS NULL OR created_at < :created_before)
+ ORDER BY id DESC
+ LIMIT :limit;
+
+-- tenant_jobs --
+-- The same for one tenant: a query of its own, so that it reads no more than that tenant's part of an index.
+SELECT * FROM job_rows
+ WHERE tenant = :tenant
+   AND id < coalesce(:before_id, '~')
    AND (:state IS NULL OR state = :state)
    AND (:provider IS NULL OR provider = :provider)
    AND (:model IS NULL OR model = :model)
@@ -59,17 +72,18 @@ UPDATE jobs
  WHERE id IN (SELECT id FROM jobs
                WHERE state = 'queued' AND provider = :provider AND due_at <= :now AND deadline_at > :now
                ORDER BY due_at LIMIT :limit)
-   AND state = 'queued' AND deadline_at > :now
+   AND +state = 'queued' AND due_at <= :now AND deadline_at > :now
 RETURNING id;
 
 -- expire_queued --
--- End jobs that waited too long for their turn; nothing was spent.
+-- End jobs that waited too long for their turn; :doubted tells whether an earlier submission may have been accepted.
 UPDATE jobs
    SET state = 'expired', due_at = NULL, finished_at = :now, error_code = :error_code, error = :error
  WHERE id IN (SELECT id FROM jobs
                WHERE state = 'queued' AND provider = :provider AND due_at <= :now AND deadline_at <= :now
+                 AND (doubts > 0) = :doubted
                ORDER BY due_at LIMIT :limit)
-   AND state = 'queued' AND deadline_at <= :now
+   AND +state = 'queued' AND due_at <= :now AND deadline_at <= :now
 RETURNING id;
 
 -- submitted --
@@ -78,9 +92,10 @@ RETURNING id;
 UPDATE jobs
    SET state = 'running', provider_job_id = :provider_job_id, provider_status = :word, attempt = 0,
        lease = NULL, leased_until = NULL, deadline_at = submitted_at + :deadline_ms,
-       due_at = :now + coalesce((SELECT usual_ms FROM durations
-                                  WHERE durations.provider = jobs.provider AND durations.model = jobs.model),
-                                :first_poll_ms)
+       due_at = min(submitted_at + :deadline_ms,
+                    :now + coalesce((SELECT usual_ms FROM durations
+                                      WHERE durations.provider = jobs.provider AND durations.model = jobs.model),
+                                    :first_poll_ms))
  WHERE id = :id AND provider_job_id IS NULL
    AND (state = 'submitting' OR (state = 'queued' AND attempt > 0))
    AND NOT EXISTS (SELECT 1 FROM jobs AS other
@@ -88,9 +103,10 @@ UPDATE jobs
 RETURNING id;
 
 -- turned_away --
--- The provider provably did not accept it: back in the queue.
+-- The provider provably did not accept it: back in the queue. Whoever doubted this submission meanwhile was wrong.
 UPDATE jobs
-   SET state = 'queued', lease = NULL, leased_until = NULL, due_at = min(:due_at, deadline_at)
+   SET state = 'queued', lease = NULL, leased_until = NULL, due_at = min(:due_at, deadline_at),
+       doubts = CASE WHEN doubted_at IS NULL THEN doubts ELSE doubts - 1 END, doubted_at = NULL
  WHERE id = :id AND state = 'submitting' AND attempt = :attempt
 RETURNING id;
 
@@ -119,14 +135,15 @@ UPDATE jobs
  WHERE id IN (SELECT id FROM jobs
                WHERE state = 'submitting' AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
                ORDER BY due_at LIMIT :limit)
-   AND state = 'submitting' AND (lease IS NULL OR leased_until <= :now)
+   AND +state = 'submitting' AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
 RETURNING id;
 
 -- resubmit --
 -- The caller prefers a second bill to no video, and the first submission stayed silent.
 UPDATE jobs
    SET state = 'queued', lease = NULL, leased_until = NULL, due_at = :now, deadline_at = :now + :deadline_ms
- WHERE id = :id AND state = 'submitting' AND lease = :lease AND on_unknown = 'resubmit' AND doubts = 1
+ WHERE id = :id AND state = 'submitting' AND lease = :lease
+   AND on_unknown = 'resubmit' AND doubts = 1 AND doubted_at IS NOT NULL
 RETURNING id;
 
 -- give_up_submission --
@@ -144,9 +161,9 @@ UPDATE jobs
    SET attempt = attempt + 1, lease = :lease, leased_until = :until, due_at = :until, polled_at = :now
  WHERE id IN (SELECT id FROM jobs
                WHERE state IN ('running', 'expired', 'failed') AND provider = :provider AND due_at <= :now
-                 AND provider_job_id IS NOT NULL AND (lease IS NULL OR leased_until <= :now)
+                 AND (lease IS NULL OR leased_until <= :now)
                ORDER BY due_at LIMIT :limit)
-   AND state IN ('running', 'expired', 'failed') AND (lease IS NULL OR leased_until <= :now)
+   AND +state IN ('running', 'expired', 'failed') AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
 RETURNING id;
 
 -- poll_again --
@@ -205,13 +222,16 @@ UPDATE jobs
 RETURNING id;
 
 -- report_recovered --
--- We had given up, and a report brings the finished video after all.
+-- We had given up, and a report brings the finished video after all. Of a job that was paid for twice on its caller's
+-- wish, one submission may fail while the other one brings the video.
 UPDATE jobs
    SET state = 'mirroring', provider_job_id = :provider_job_id, provider_status = :word, attempt = 0,
        lease = NULL, leased_until = NULL, due_at = :now, outputs = :outputs, mirror_until = :mirror_until,
        cost = coalesce(:cost, cost), finished_at = NULL, error_code = NULL, error = NULL
  WHERE id = :id AND submitted_at IS NOT NULL
-   AND (state = 'expired' OR (state = 'failed' AND error_code IN ('submission_unknown', 'output_unavailable')))
+   AND (state = 'expired'
+        OR (state = 'failed' AND (error_code IN ('submission_unknown', 'output_unavailable')
+                                  OR (on_unknown = 'resubmit' AND doubts > 0))))
    AND (provider_job_id IS NULL OR provider_job_id = :provider_job_id OR (on_unknown = 'resubmit' AND doubts > 0))
    AND NOT EXISTS (SELECT 1 FROM jobs AS other
                     WHERE other.provider = jobs.provider AND other.provider_job_id = :provider_job_id
@@ -239,11 +259,11 @@ SELECT 1 AS yes FROM jobs
     OR (id = :id AND provider_job_id IS NOT NULL AND provider_job_id <> :provider_job_id);
 
 -- bind --
--- An operator found the provider's id of a job that we gave up on: look at it at once.
+-- The provider's id of a job that we gave up on became known: look at it at once.
 UPDATE jobs
    SET provider_job_id = :provider_job_id, due_at = :now
- WHERE id = :id AND provider_job_id IS NULL
-   AND state = 'failed' AND error_code = 'submission_unknown'
+ WHERE id = :id AND provider_job_id IS NULL AND submitted_at IS NOT NULL
+   AND (state = 'expired' OR (state = 'failed' AND error_code = 'submission_unknown'))
    AND NOT EXISTS (SELECT 1 FROM jobs AS other
                     WHERE other.provider = jobs.provider AND other.provider_job_id = :provider_job_id)
 RETURNING id;
@@ -261,10 +281,12 @@ SELECT provider, :source, 1 FROM jobs WHERE id = :id
 ON CONFLICT (provider, source) DO UPDATE SET jobs = report_counts.jobs + 1;
 
 -- upsert_receipt --
--- Keep a verified callback, once for all that say the same.
+-- Keep a verified callback, once for all that say the same; its verdict tells whether any of them was applied.
 INSERT INTO receipts (job_id, provider_job_id, word, verdict, first_at, last_at, headers, body)
 VALUES (:job_id, :provider_job_id, :word, :verdict, :received_at, :received_at, :headers, :body)
-ON CONFLICT (job_id, provider_job_id, word) DO UPDATE SET times = times + 1, last_at = excluded.last_at;
+ON CONFLICT (job_id, provider_job_id, word) DO UPDATE
+   SET times = times + 1, last_at = excluded.last_at,
+       verdict = CASE WHEN excluded.verdict = 'applied' THEN 'applied' ELSE verdict END;
 
 
 -- claim_mirrors --
@@ -275,7 +297,7 @@ UPDATE jobs
                WHERE state = 'mirroring' AND provider = :provider AND due_at <= :now
                  AND (lease IS NULL OR leased_until <= :now)
                ORDER BY due_at LIMIT :limit)
-   AND state = 'mirroring' AND (lease IS NULL OR leased_until <= :now)
+   AND +state = 'mirroring' AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
 RETURNING id;
 
 -- upsert_artifact --
@@ -287,12 +309,17 @@ ON CONFLICT (job_id, idx) DO UPDATE
    SET key = excluded.key, bytes = excluded.bytes, sha256 = excluded.sha256, content_type = excluded.content_type,
        created_at = excluded.created_at;
 
+-- forget_artifacts --
+-- Copies of another provider job's outputs are not this one's.
+DELETE FROM artifacts WHERE job_id = :job_id;
+
 -- mirrored --
 -- Every output has its artifact: the job is done.
 UPDATE jobs
    SET state = 'completed', lease = NULL, leased_until = NULL, due_at = NULL, finished_at = :now
  WHERE id = :id AND state = 'mirroring' AND lease = :lease
-   AND json_array_length(outputs) = (SELECT count(*) FROM artifacts WHERE job_id = :id)
+   AND NOT EXISTS (SELECT 1 FROM json_each(jobs.outputs) AS output
+                    WHERE json_extract(output.value, '$.index') NOT IN (SELECT idx FROM artifacts WHERE job_id = :id))
 RETURNING id;
 
 -- mirror_again --

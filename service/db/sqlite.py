@@ -10,7 +10,8 @@ import asyncio
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -60,9 +61,12 @@ class SQLiteDatabase:
             for connection in (writer, reader):
                 if connection is not None:
                     await connection.close()
-            if isinstance(error, sqlite3.DatabaseError):
-                raise _unavailable(path, error) from error
-            raise
+            if getattr(error, "sqlite_errorname", None) == "SQLITE_NOTADB":
+                raise ConfigurationError(
+                    [f"REELKEEPER_DATABASE: {path} is not a database; for example sqlite:///var/reelkeeper.db"]
+                ) from error
+            with _blame(path):
+                raise
         return cls(path, writer, reader)
 
     async def run(self, work: Callable[[Tx], T]) -> T:
@@ -73,7 +77,8 @@ class SQLiteDatabase:
         self._waiting.append((work, future))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_waiting())
-        return await future
+        with _blame(self.path):
+            return await future
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on a snapshot, on the connection that cannot write."""
@@ -87,18 +92,18 @@ class SQLiteDatabase:
             finally:
                 connection.execute("ROLLBACK")
 
-        try:
+        with _blame(self.path):
             return await _on_thread(self._reader, snapshot)
-        except sqlite3.DatabaseError as error:
-            raise _unavailable(self.path, error) from error
 
     async def close(self) -> None:
         """Commit what is waiting, then close both connections."""
         self._closed = True
-        if self._committing is not None:
-            await self._committing
-        await self._reader.close()
-        await self._writer.close()
+        try:
+            if self._committing is not None:
+                await asyncio.shield(self._committing)
+        finally:
+            await self._reader.close()
+            await self._writer.close()
 
     async def _commit_waiting(self) -> None:
         while self._waiting:
@@ -115,12 +120,10 @@ class SQLiteDatabase:
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 if future.done():
                     continue  # its caller is gone; what it asked for is committed all the same
-                if not isinstance(outcome, _Raised):
-                    future.set_result(outcome)
-                elif isinstance(outcome.error, sqlite3.DatabaseError):
-                    future.set_exception(_unavailable(self.path, outcome.error))
-                else:
+                if isinstance(outcome, _Raised):
                     future.set_exception(outcome.error)
+                else:
+                    future.set_result(outcome)
 
 
 class _SQLiteTx:
@@ -144,7 +147,7 @@ class _SQLiteTx:
 class _Raised:
     """What a work of a batch raised, carried to its caller."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: Exception) -> None:
         self.error = error
 
 
@@ -162,16 +165,20 @@ def _commit(
                 outcomes.append(work(tx))
             except Exception as error:
                 if not connection.in_transaction:
-                    raise  # SQLite itself rolled everything back (disk full, I/O error): all of the batch is undone
+                    raise  # SQLite itself rolled back all of the batch
                 connection.execute("ROLLBACK TO work")
                 outcomes.append(_Raised(error))
             connection.execute("RELEASE work")
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        _roll_back(connection)
         raise
     return outcomes
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:  # else SQLite itself did it: after a full disk, for example
+        connection.execute("ROLLBACK")
 
 
 async def _on_thread(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -235,7 +242,7 @@ def _migrate(connection: sqlite3.Connection, clock: Clock) -> None:
                 connection.execute("INSERT INTO migrations VALUES (?, ?)", (file.name, clock.now()))
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            _roll_back(connection)
             raise
 
 
@@ -247,10 +254,18 @@ def _statements(script: str) -> list[str]:
         if sqlite3.complete_statement(current):
             statements.append(current)
             current = ""
-    return statements
+    return [*statements, current]  # what is left over is blank, or a mistake that SQLite shall name
 
 
-def _unavailable(path: Path, error: sqlite3.DatabaseError) -> StoreUnavailableError:
-    return StoreUnavailableError(
-        f"the database {path} could not be used ({error}): check its disk, its permissions and who else holds it locked"
-    )
+@contextmanager
+def _blame(path: Path) -> Iterator[None]:
+    """Raise StoreUnavailableError for what the disk, the file or a lock did; a broken rule is a bug and stays one."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
+        raise
+    except sqlite3.DatabaseError as error:
+        raise StoreUnavailableError(
+            f"the database {path} could not be used ({error}): "
+            "check its disk, its permissions and who else holds it locked"
+        ) from error

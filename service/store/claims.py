@@ -32,11 +32,13 @@ class Claims:
         """Lease jobs to submit, and expire those that waited too long. Committed before any paid call is made."""
 
         def work(tx: Transaction) -> list[Job]:
-            error = JobError(
-                ErrorCode.EXPIRED, "not submitted before its deadline", retryable=True, billable=Billable.NO
-            )
-            for row in tx.all("expire_queued", provider=provider, now=tx.now, limit=limit, **error_columns(error)):
-                tx.entered(row["id"], State.EXPIRED, code=error.code)
+            for doubted, billable in ((False, Billable.NO), (True, Billable.UNKNOWN)):
+                error = JobError(
+                    ErrorCode.EXPIRED, "not submitted before its deadline", retryable=True, billable=billable
+                )
+                late = {"provider": provider, "doubted": doubted, "now": tx.now, "limit": limit}
+                for row in tx.all("expire_queued", **late, **error_columns(error)):
+                    tx.entered(row["id"], State.EXPIRED, code=error.code)
             rows = self._claim(tx, "claim_queued", limit, provider=provider)
             return [tx.entered(row["id"], State.SUBMITTING) for row in rows]
 

@@ -152,7 +152,7 @@ class Store:
         """Newest first; `before_id` continues after the last job of the page before. Times are unix ms."""
         rows = await self._ledger.db.read(
             lambda tx: tx.all(
-                "jobs",
+                "jobs" if tenant is None else "tenant_jobs",
                 tenant=tenant,
                 state=state,
                 provider=provider,
@@ -174,8 +174,11 @@ class Store:
         """Cancel a job that waits to be submitted; None when it is in any other state."""
 
         def work(tx: Transaction) -> Job | None:
-            for doubted, billable in ((False, Billable.NO), (True, Billable.UNKNOWN)):
-                error = JobError(ErrorCode.CANCELLED, "cancelled before it was submitted", billable=billable)
+            for doubted, billable, message in (
+                (False, Billable.NO, "cancelled before it was submitted"),
+                (True, Billable.UNKNOWN, "cancelled before it was submitted again"),
+            ):
+                error = JobError(ErrorCode.CANCELLED, message, billable=billable)
                 if tx.one("cancel", id=job_id, doubted=doubted, now=tx.now, **error_columns(error)):
                     return tx.entered(job_id, State.CANCELLED)
             return None
@@ -237,9 +240,13 @@ class Store:
                 "now": tx.now,
             }
             if tx.one("report_completed", **about, **found):
-                tx.do("learn_duration", id=job_id, now=tx.now)
+                if source is Source.CALLBACK:  # a poll finds it only when it looks, and would teach ever longer times
+                    tx.do("learn_duration", id=job_id, now=tx.now)
                 return self._settled(tx, job_id, State.MIRRORING, source, data)
+            bound_before = tx.job(job_id).provider_job_id
             if tx.one("report_recovered", **about, **found):
+                if bound_before != report.provider_job_id:
+                    tx.do("forget_artifacts", job_id=job_id)
                 tx.event(job_id, "job.recovered", **data)
                 return self._settled(tx, job_id, State.MIRRORING, source, data)
         else:
@@ -262,7 +269,10 @@ class Store:
         return Verdict.APPLIED
 
     async def submitted(self, job_id: str, provider_job_id: str, word: str, *, first_poll_ms: int) -> Job | None:
-        """Bind the provider's id. No fence: who knows the id of a paid job is always right."""
+        """Bind the provider's id. No fence: who knows the id of a paid job is always right.
+
+        A job that we gave up on stays as it is, and is due for a poll; None when the job or the id is bound already.
+        """
 
         def work(tx: Transaction) -> Job | None:
             moved = tx.one(
@@ -274,7 +284,13 @@ class Store:
                 first_poll_ms=first_poll_ms,
                 deadline_ms=self._timing.job_deadline,
             )
-            return tx.entered(job_id, State.RUNNING, provider_job_id=provider_job_id) if moved else None
+            if moved:
+                return tx.entered(job_id, State.RUNNING, provider_job_id=provider_job_id)
+            if tx.one("bind", id=job_id, provider_job_id=provider_job_id, now=tx.now):
+                tx.event(job_id, "job.bound", provider_job_id=provider_job_id)
+                tx.moved.add(State.RUNNING)  # the poller looks after given-up jobs too
+                return tx.job(job_id)
+            return None
 
         return await self._ledger.write(work)
 
@@ -282,18 +298,7 @@ class Store:
 
     async def attach(self, job_id: str, provider_job_id: str) -> Job | None:
         """Bind a provider's id that an operator found, and make the job due for a poll."""
-        job = await self.submitted(job_id, provider_job_id, "attached", first_poll_ms=0)
-        if job is not None:
-            return job
-
-        def work(tx: Transaction) -> Job | None:
-            if not tx.one("bind", id=job_id, provider_job_id=provider_job_id, now=tx.now):
-                return None
-            tx.event(job_id, "job.bound", provider_job_id=provider_job_id)
-            tx.moved.add(State.RUNNING)  # the poller looks after given-up jobs too
-            return tx.job(job_id)
-
-        return await self._ledger.write(work)
+        return await self.submitted(job_id, provider_job_id, "attached", first_poll_ms=0)
 
     async def remirror(self, job_id: str, retention_ms: int) -> Job | None:
         """Copy again what was given up as unavailable; None when the job did not end that way."""

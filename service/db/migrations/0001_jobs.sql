@@ -37,6 +37,7 @@ CREATE TABLE jobs (
     CHECK (due_at IS NOT NULL OR state IN ('completed', 'failed', 'cancelled', 'expired')),
     CHECK (submitted_at IS NOT NULL OR state IN ('queued', 'cancelled', 'expired')),
     CHECK (provider_job_id IS NOT NULL OR state NOT IN ('running', 'mirroring', 'completed')),
+    CHECK (provider_job_id IS NOT NULL OR due_at IS NULL OR state IN ('queued', 'submitting')),
     CHECK (json_array_length(outputs) > 0 OR state NOT IN ('mirroring', 'completed')),
     CHECK (mirror_until IS NOT NULL OR state <> 'mirroring'),
     CHECK ((error_code IS NOT NULL) = (state IN ('failed', 'cancelled', 'expired'))),
@@ -52,10 +53,11 @@ WHEN NEW.state <> OLD.state AND NOT (
        (OLD.state = 'queued'     AND NEW.state IN ('submitting', 'running', 'mirroring', 'failed', 'cancelled', 'expired'))
     OR (OLD.state = 'submitting' AND NEW.state IN ('running', 'queued', 'mirroring', 'failed', 'cancelled', 'expired'))
     OR (OLD.state = 'running'    AND NEW.state IN ('mirroring', 'failed', 'cancelled', 'expired'))
-    OR (OLD.state = 'mirroring'  AND NEW.state IN ('completed', 'failed', 'cancelled'))
+    OR (OLD.state = 'mirroring'  AND NEW.state IN ('completed', 'failed'))
     OR (OLD.state = 'expired'    AND NEW.state = 'mirroring')
     OR (OLD.state = 'failed'     AND NEW.state = 'mirroring'
-                                 AND OLD.error_code IN ('submission_unknown', 'output_unavailable'))
+                                 AND (OLD.error_code IN ('submission_unknown', 'output_unavailable')
+                                      OR (OLD.on_unknown = 'resubmit' AND OLD.doubts > 0)))
 )
 BEGIN
     SELECT RAISE(ABORT, 'a job cannot go from its state to that one');

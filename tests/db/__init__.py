@@ -1,0 +1,1 @@
+"""The database seam and its SQLite side."""
