@@ -1,6 +1,6 @@
 """Reelkeeper: one call, one paid job, one kept video, one true answer; whatever crashes.
 
-The map, in reading order. A job is always waiting for exactly one thing; its state names the thing; one file moves it on.
+The map, in reading order. A job is always waiting for exactly one thing; its state names it; one file moves it on.
 Imports go down the rows and never sideways between packages of one row.
 
 Row 0, pure: the words and the rules.
