@@ -1,1 +1,185 @@
-"""."""
+"""The web: what callers, providers and operators reach over HTTP, and the only place that knows status codes.
+
+`jobs` and `content` serve callers, `callbacks` providers, `status` operators. This file binds paths to them and maps
+every error to its answer.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.typing import FilteringBoundLogger
+
+from service.clock import Clock
+from service.errors import BadCallbackError, BadSignatureError, StorageError, StoreUnavailableError
+from service.ids import Ids
+from service.logs import redact
+from service.providers import Provider
+from service.storage import Storage
+from service.store import KeyStore, Store
+from service.vault import Vault
+from service.web.callbacks import Callbacks
+from service.web.callers import Callers
+from service.web.content import Content
+from service.web.jobs import Jobs
+from service.web.refusals import RefusalError
+from service.web.status import Status, Troubles
+from service.web.views import Views
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+_CLIENT_LEFT = 499  # nobody sees it; nginx made it the word for this in logs
+
+
+def build_app(  # noqa: PLR0913 - every object that the handlers need comes by name
+    *,
+    store: Store,
+    keys: KeyStore,
+    providers: Mapping[str, Provider],
+    default_provider: str,
+    vault: Vault,
+    storage: Storage,
+    clock: Clock,
+    public_url: str,
+    log: FilteringBoundLogger,
+    workers: Troubles,
+    open_status: bool = False,
+) -> Starlette:
+    """Bind every path to its handler.
+
+    `public_url` has no trailing slash; `workers` tells what is wrong with each worker; `open_status` shows the status
+    without a key, for a demonstration on loopback.
+    """
+    views = Views(public_url)
+    callers = Callers(keys, store)
+    jobs = Jobs(store=store, callers=callers, providers=providers, default_provider=default_provider, views=views)
+    content = Content(callers=callers, storage=storage, views=views)
+    callbacks = Callbacks(store=store, providers=providers, vault=vault, clock=clock)
+    status = Status(
+        store=store,
+        storage=storage,
+        clock=clock,
+        providers=providers,
+        workers=workers,
+        callers=None if open_status else callers,
+    )
+    app = Starlette(
+        routes=[
+            Route("/v1/jobs", jobs.create, methods=["POST"]),
+            Route("/v1/jobs", jobs.page, methods=["GET"]),
+            Route("/v1/jobs/{job_id}", jobs.read, methods=["GET"]),
+            Route("/v1/jobs/{job_id}/events", jobs.events, methods=["GET"]),
+            Route("/v1/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"]),
+            Route("/v1/jobs/{job_id}/content", content.read, methods=["GET"]),
+            Route("/callbacks/{provider}/{job_id}/{token}", callbacks.receive, methods=["POST"]),
+            Route("/healthz", status.health, methods=["GET"]),
+            Route("/readyz", status.ready, methods=["GET"]),
+            Route("/status", status.status, methods=["GET"]),
+        ],
+        middleware=[Middleware(Gate, log=log, ids=Ids(clock))],
+        exception_handlers={HTTPException: _no_route},
+    )
+    app.router.redirect_slashes = False  # a redirect of a POST loses its body, and a callback's sender follows none
+    return app
+
+
+class Gate:
+    """What every request passes: it gets an id, an answer whatever happens, and one line in the log."""
+
+    def __init__(self, app: ASGIApp, *, log: FilteringBoundLogger, ids: Ids) -> None:
+        self._app = app
+        self._log = log
+        self._ids = ids
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        request_id = self._request_id(scope)
+        about: dict[str, str] = {}
+        scope.setdefault("state", {})["about"] = about
+        status = size = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status, size
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            size += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except ClientDisconnect:
+            status = status or _CLIENT_LEFT
+        except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets an answer and the log the cause
+            response = answer_to(error)
+            if response.status_code >= 500:  # noqa: PLR2004 - server errors begin here
+                known = isinstance(error, StoreUnavailableError | StorageError)
+                cause = {"error": redact(str(error))} if known else {"exc_info": error}
+                self._log.error("web.failed", request_id=request_id, **cause)
+            if not status:
+                await response(scope, receive, send_on)
+            # An answer that had begun stays unfinished: the server breaks the connection, and nobody takes it as whole.
+        finally:
+            self._log.info(
+                "web.request",
+                request_id=request_id,
+                method=scope["method"],
+                path=redact(scope["path"]),
+                status=status,
+                ms=round((time.perf_counter() - begun) * 1000, 1),
+                bytes=size,
+                **about,
+            )
+
+    def _request_id(self, scope: Scope) -> str:
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"]
+        return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else self._ids.new("req")
+
+
+def answer_to(error: Exception) -> Response:
+    """Return the answer to an error; what nobody expected is told to the log alone."""
+    match error:
+        case RefusalError():
+            return error.response()
+        case BadSignatureError():
+            return RefusalError(401, "bad_signature", _sentence(error)).response()
+        case BadCallbackError():
+            return RefusalError(400, "bad_callback", _sentence(error)).response()
+        case StoreUnavailableError():
+            return _try_again("store_unavailable", "The database could not take it, so nothing was kept").response()
+        case StorageError():
+            return _try_again("storage_unavailable", "The object storage does not answer").response()
+        case _:
+            message = "The service made a mistake, which is in its log under the x-request-id of this answer."
+            return RefusalError(500, "internal", message).response()
+
+
+def _try_again(code: str, what: str) -> RefusalError:
+    return RefusalError(503, code, f"{what}; send the request again in a few seconds.", headers={"retry-after": "5"})
+
+
+def _sentence(error: Exception) -> str:
+    return f"The callback is refused: {error}."
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    """Answer for the router: nothing at this path, or nothing with this method."""
+    if isinstance(error, HTTPException) and error.status_code == 405:  # noqa: PLR2004 - method not allowed
+        here = [route for route in request.app.routes if route.path_regex.match(request.scope["path"])]
+        allowed = ", ".join(sorted({method for route in here for method in route.methods}))
+        return RefusalError(
+            405, "method_not_allowed", f"This address takes {allowed}, nothing else.", headers={"allow": allowed}
+        ).response()
+    return RefusalError(404, "not_found", "There is nothing at this address; jobs are under /v1/jobs.").response()

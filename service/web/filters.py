@@ -1,0 +1,137 @@
+"""The query of a list of jobs: which jobs, how many, and after which one to go on."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from service.model import Job, Problem, State
+from service.web.refusals import invalid_request, not_a_name, shown
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_WHOLE = re.compile(r"[0-9]{1,6}", re.ASCII)
+_CURSOR = re.compile(rb"1:(job_[0-9a-z]{26})")
+_MOST_JOBS = 100
+_LONGEST_TEXT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What to list. Times are unix ms: `created_after` is part of what is listed, `created_before` is not."""
+
+    state: State | None = None
+    provider: str | None = None
+    model: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    limit: int = 20
+    before_id: str | None = None
+
+
+def cursor_after(job: Job) -> str:
+    """Return what continues a list after `job`. Opaque to callers, and worthless to a forger: it only says where."""
+    return base64.urlsafe_b64encode(f"1:{job.id}".encode()).decode().rstrip("=")
+
+
+def read_filters(request: Request) -> Filters:
+    """Read the query of a list. Raises RefusalError (400) that names everything that is wrong with it."""
+    found = _read(request, _FILTERS)
+    before_id = found.pop("cursor", None)
+    return Filters(**found, before_id=before_id)  # type: ignore[arg-type] # _FILTERS reads each as its type
+
+
+def read_index(request: Request) -> int:
+    """Read `?index=`, 0 when it is left out. Raises RefusalError (400)."""
+    return _read(request, {"index": _index}).get("index", 0)
+
+
+def _read(request: Request, readers: dict[str, Callable[[str], T]]) -> dict[str, T]:
+    problems: list[Problem] = []
+    found: dict[str, T] = {}
+    for name, text in request.query_params.multi_items():
+        reader = readers.get(name)
+        if reader is None:
+            problems.append(Problem(shown(name), not_a_name(name, tuple(readers), "a query parameter")))
+        elif name in found:
+            problems.append(Problem(name, "must be given once"))
+        else:
+            try:
+                found[name] = reader(text)
+            except ValueError as error:
+                problems.append(Problem(name, str(error)))
+    if problems:
+        raise invalid_request(problems)
+    return found
+
+
+def _one_of(names: Collection[str], text: str) -> str:
+    if text not in names:
+        raise ValueError(f"must be one of {', '.join(names)}")
+    return text
+
+
+def _state(text: str) -> State:
+    return State(_one_of(tuple(State), text))
+
+
+def _short(text: str) -> str:
+    if not 0 < len(text) <= _LONGEST_TEXT:
+        raise ValueError(f"must have 1 to {_LONGEST_TEXT} characters")
+    return text
+
+
+def _moment(text: str) -> int:
+    try:
+        if _SECONDS.fullmatch(text):
+            return int(text) * 1000
+        if _MOMENT.fullmatch(text):
+            return (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(
+        "must be a time such as 2026-11-21T10:00:00Z (RFC 3339; write + as %2B), or unix seconds such as 1795255200"
+    )
+
+
+def _limit(text: str) -> int:
+    if not _WHOLE.fullmatch(text) or not 1 <= int(text) <= _MOST_JOBS:
+        raise ValueError(f"must be a whole number from 1 to {_MOST_JOBS}")
+    return int(text)
+
+
+def _index(text: str) -> int:
+    if not _WHOLE.fullmatch(text):
+        raise ValueError("must be the index of an artifact, for example 0")
+    return int(text)
+
+
+def _cursor(text: str) -> str:
+    try:
+        found = _CURSOR.fullmatch(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        found = None
+    if found is None:
+        raise ValueError("must be the next_cursor of the page before, unchanged")
+    return found[1].decode()
+
+
+_FILTERS: dict[str, Callable[[str], object]] = {
+    "state": _state,
+    "provider": _short,
+    "model": _short,
+    "created_after": _moment,
+    "created_before": _moment,
+    "limit": _limit,
+    "cursor": _cursor,
+}

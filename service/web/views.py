@@ -1,0 +1,85 @@
+"""What a job and its events look like as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from service.model import Event, Job
+
+_DATA = re.compile(r"data:[^\s,]{0,200},", re.IGNORECASE)
+
+
+def rfc3339(milliseconds: int) -> str:
+    """Return unix ms as "2026-11-21T10:00:00.000Z"."""
+    second = datetime.fromtimestamp(milliseconds // 1000, UTC)
+    return f"{second:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+
+
+class Views:
+    """Writes jobs with absolute links under `public_url`, for example `https://videos.example.com`."""
+
+    def __init__(self, public_url: str) -> None:
+        self._jobs = f"{public_url}/v1/jobs"
+
+    def url(self, job: Job) -> str:
+        """Return where the job is read."""
+        return f"{self._jobs}/{job.id}"
+
+    def job(self, job: Job) -> dict[str, Any]:
+        """Return the job as callers see it. Where the provider keeps its outputs is not in it."""
+        url = self.url(job)
+        return {
+            "id": job.id,
+            "object": "job",
+            "state": job.state,
+            "provider": job.provider,
+            "provider_job_id": job.provider_job_id,
+            "provider_status": job.provider_status,
+            "model": job.model,
+            "request": _request(job),
+            "created_at": rfc3339(job.created_at),
+            "finished_at": None if job.finished_at is None else rfc3339(job.finished_at),
+            "cost": job.cost,
+            "artifacts": [
+                {
+                    "index": artifact.index,
+                    "bytes": artifact.bytes,
+                    "sha256": artifact.sha256,
+                    "content_type": artifact.content_type,
+                    "url": f"{url}/content?index={artifact.index}",
+                }
+                for artifact in job.artifacts
+            ],
+            "metadata": job.metadata,
+            "links": {
+                "self": url,
+                "events": f"{url}/events",
+                "cancel": f"{url}/cancel",
+                "content": f"{url}/content",
+            },
+            "error": None if job.error is None else asdict(job.error),
+        }
+
+    def event(self, event: Event) -> dict[str, Any]:
+        """Return a fact about a job; `id` counts from 1 within the job."""
+        return {"id": event.id, "type": event.type, "at": rfc3339(event.at), "data": event.data}
+
+
+def _request(job: Job) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(job.request.to_json())
+    return {name: value if name in {"model", "prompt"} else _abbreviated(value) for name, value in fields.items()}
+
+
+def _abbreviated(value: object) -> object:
+    """Cut `data:` URLs down to what they are: a caller knows what it sent, and a list of jobs must stay small."""
+    if isinstance(value, dict):
+        return {name: _abbreviated(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_abbreviated(inner) for inner in value]
+    if isinstance(value, str) and (head := _DATA.match(value)):
+        return f"{head[0]}… ({len(value):,} characters)"
+    return value
