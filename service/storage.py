@@ -27,7 +27,8 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from service.errors import ConfigurationError, StorageError
 
 if TYPE_CHECKING:
-    from obstore.store import RetryConfig  # exists for type checkers only
+    from obstore import GetOptions  # both exist for type checkers only
+    from obstore.store import RetryConfig
 
 _PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
@@ -171,10 +172,11 @@ class Storage:
         self._check_key(key)
         if end is not None and end <= start:
             return
+        options: GetOptions = {}
+        if start or end is not None:
+            options["range"] = {"offset": start} if end is None else (start, end)
         with self._faults("read", key):
-            result = await obstore.get_async(
-                self._store, key, options={"range": {"offset": start} if end is None else (start, end)}
-            )
+            result = await obstore.get_async(self._store, key, options=options)
             async for chunk in result.stream(min_chunk_size=_READ_BYTES):
                 yield bytes(chunk)
 
@@ -268,7 +270,8 @@ def _sync(path: Path) -> None:
 
 
 def _discard(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _detail(error: Exception) -> str:

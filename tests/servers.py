@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -15,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -79,6 +83,8 @@ async def loopback(talk: Talk | bytes, *, tls: ssl.SSLContext | None = None) -> 
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
                 server.requests.append(head)
+                length = re.search(r"^content-length: (\d+)", head, re.MULTILINE)
+                await reader.readexactly(int(length[1]) if length else 0)
                 if isinstance(talk, bytes):
                     writer.write(talk)
                 else:
@@ -115,6 +121,20 @@ class SeaweedFS:
     endpoint: str
     bucket: str
     environment: dict[str, str]
+    filer: str
+
+    def unfinished_uploads(self) -> list[str]:
+        """Return the keys of multipart uploads that were begun and neither completed nor aborted."""
+        request = urllib.request.Request(  # noqa: S310 - our own loopback server
+            f"{self.filer}/buckets/{self.bucket}/.uploads/?limit=1000", headers={"Accept": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as listing:  # noqa: S310 - our own loopback server
+                entries = json.load(listing)["Entries"] or []
+        except urllib.error.HTTPError as error:
+            error.close()
+            return []  # the first upload makes the folder
+        return [base64.b64decode(entry["Extended"]["key"]).decode() for entry in entries]
 
 
 @contextlib.contextmanager
@@ -144,6 +164,7 @@ def seaweedfs(directory: Path) -> Iterator[SeaweedFS]:
             endpoint,
             "videos",
             {**credentials, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"},
+            f"http://127.0.0.1:{ports[names.index('filer')]}",
         )
     finally:
         process.kill()
@@ -157,7 +178,8 @@ def _wait_until_up(endpoint: str, process: subprocess.Popen[bytes], log: Path) -
         try:
             urllib.request.urlopen(f"{endpoint}/videos", timeout=1).close()  # noqa: S310 - our own loopback server
         except urllib.error.HTTPError as error:
-            if error.code in (200, 403):
+            error.close()
+            if error.code == HTTPStatus.FORBIDDEN:  # it knows the bucket and does not know us
                 return
         except OSError:
             pass
