@@ -1,0 +1,220 @@
+"""The whole service, built from its settings: every object is made here, once, and handed what it needs.
+
+It stands beside `__main__`, which would hold two ideas otherwise: what the commands say, and what they run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import httpx
+import uvicorn
+from starlette.types import ASGIApp
+from structlog.typing import FilteringBoundLogger
+
+from service.clock import Clock, SystemClock
+from service.config import Config
+from service.db.sqlite import SQLiteDatabase
+from service.ids import Ids
+from service.model import Job, State
+from service.outbound import provider_client, public_client
+from service.providers import Manners, Provider
+from service.providers.llmgateway import LLMGateway
+from service.providers.openrouter import OpenRouter
+from service.storage import Storage
+from service.store import Claims, KeyStore, Ledger, Store, Timing
+from service.vault import Vault
+from service.web import build_app
+from service.workers import Supervisor, Worker
+from service.workers.asking import PacedProviders
+from service.workers.mirror import Mirror
+from service.workers.poller import Poller
+from service.workers.submitter import DoubtResolver, Submitter
+
+_GRACE = 6.0  # seconds for what is under way when the service stops; together with closing it stays below 10
+_AT_ONCE = {"submit": 32, "resolve doubts": 8, "poll": 16, "mirror": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What the database holds, without the service around it: enough for commands on the same machine."""
+
+    ledger: Ledger
+    ids: Ids
+    store: Store
+    claims: Claims
+    keys: KeyStore
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that is ready to run."""
+
+    records: Records
+    app: ASGIApp
+    storage: Storage
+    workers: dict[str, Worker[Job]]
+    supervisor: Supervisor
+
+
+@asynccontextmanager
+async def open_records(
+    config: Config, *, clock: Clock | None = None, chance: random.Random | None = None, timing: Timing | None = None
+) -> AsyncIterator[Records]:
+    """Open (and migrate) the database of `config`, and close it at the end."""
+    clock = clock or SystemClock()
+    ids = Ids(clock, chance)
+    timing = timing or Timing(job_deadline=config.job_deadline_ms)
+    db = await SQLiteDatabase.open(config.database, clock)
+    try:
+        ledger = Ledger(db, clock)
+        yield Records(ledger, ids, Store(ledger, ids, timing), Claims(ledger, ids, timing), KeyStore(db, clock, ids))
+    finally:
+        await db.close()
+
+
+@asynccontextmanager
+async def open_service(
+    config: Config,
+    log: FilteringBoundLogger,
+    *,
+    clock: Clock | None = None,
+    chance: random.Random | None = None,
+    timing: Timing | None = None,
+    manners: Manners | None = None,
+    open_status: bool = False,
+) -> AsyncIterator[Service]:
+    """Build the service; `manners` replaces every provider's own, `open_status` shows the status to anybody."""
+    clock = clock or SystemClock()
+    chance = chance or secrets.SystemRandom()
+    vault = Vault(config.secret_keys)
+    storage = Storage.open(config.storage)
+    async with AsyncExitStack() as stack:
+        records = await stack.enter_async_context(open_records(config, clock=clock, chance=chance, timing=timing))
+        asking = await stack.enter_async_context(provider_client())
+        fetching = await stack.enter_async_context(public_client(_reachable(config)))
+        providers = _providers(config, asking, vault, manners)
+        store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
+
+        def callback_url(provider: str, job_id: str) -> str:
+            return f"{config.public_url}/callbacks/{provider}/{job_id}/{vault.callback_token(job_id)}"
+
+        steps = (
+            Submitter(store, claims, paced, callback_url, clock, chance, log),
+            DoubtResolver(claims),
+            Poller(store, claims, paced, clock, chance),
+            Mirror(claims, paced, fetching, storage, clock, chance, max_bytes=config.max_video_bytes),
+        )
+        workers = {step.name: Worker(step, log, concurrency=_AT_ONCE[step.name]) for step in steps}
+        supervisor = Supervisor(list(workers.values()), log)
+        records.ledger.announce = _waker(workers)
+        app = build_app(
+            store=records.store,
+            keys=records.keys,
+            providers={provider.name: provider for provider in providers},
+            default_provider=config.default_provider,
+            vault=vault,
+            storage=storage,
+            clock=clock,
+            public_url=config.public_url,
+            log=log,
+            workers=supervisor.trouble,
+            open_status=open_status,
+        )
+        yield Service(records, app, storage, workers, supervisor)
+
+
+async def serve(service: Service, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Run the workers and answer on `listener` until `stop` is set; then finish what is under way, within 10 s."""
+    server = http_server(service.app)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(service.supervisor.run())
+        answering = group.create_task(server.serve(sockets=[listener]))
+        stopped = group.create_task(stop.wait())
+        await asyncio.wait({answering, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        stop.set()
+        await service.supervisor.stop(_GRACE)
+
+
+def http_server(app: ASGIApp) -> uvicorn.Server:
+    """Return uvicorn as we run it: its own loop and parser made fast, its logs and signals left to us."""
+    config = uvicorn.Config(
+        app,
+        access_log=False,
+        log_config=None,
+        lifespan="off",
+        http="httptools",
+        server_header=False,
+        timeout_graceful_shutdown=int(_GRACE),
+    )
+    return _Server(config)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind before anything is built, so that a taken port is a plain error and port 0 is known at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn would raise the signal again once it has closed, and end the process before the workers are done.
+        yield
+
+
+def _providers(config: Config, client: httpx.AsyncClient, vault: Vault, manners: Manners | None) -> list[Provider]:
+    providers: list[Provider] = []
+    if openrouter := config.openrouter:
+        providers.append(
+            OpenRouter(
+                client,
+                base_url=openrouter.base_url,
+                api_key=openrouter.api_key,
+                webhook_secrets=openrouter.webhook_secrets,
+                manners=manners,
+            )
+        )
+    if llmgateway := config.llmgateway:
+        providers.append(
+            LLMGateway(client, base_url=llmgateway.base_url, api_key=llmgateway.api_key, vault=vault, manners=manners)
+        )
+    return providers
+
+
+def _reachable(config: Config) -> set[str]:
+    """Return the private hosts that downloads may come from: those allowed, and the configured providers themselves."""
+    urls = [httpx.URL(provider.base_url) for provider in (config.openrouter, config.llmgateway) if provider]
+    own = {
+        f"{url.netloc.decode()}" if url.port else f"{url.host}:{443 if url.scheme == 'https' else 80}" for url in urls
+    }
+    return set(config.allowed_private_hosts) | own
+
+
+def _waker(workers: Mapping[str, Worker[Job]]) -> Callable[[State], None]:
+    owners = {State.QUEUED: "submit", State.RUNNING: "poll", State.MIRRORING: "mirror"}
+
+    def announce(state: State) -> None:
+        if owner := owners.get(state):
+            workers[owner].wake()
+
+    return announce
