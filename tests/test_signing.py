@@ -185,6 +185,14 @@ def test_headers_are_bounded_before_they_are_split() -> None:
         standard({"webhook-id": "e" * 8193})
 
 
+def test_the_right_signature_under_another_version_is_refused() -> None:
+    with pytest.raises(BadSignatureError, match="no v1 signature"):
+        openrouter(signing.sign_openrouter(KEY, BODY, NOW).replace("v1=", "v0="))
+    signature = signing.sign_standard(KEY, "evt_1", BODY, NOW)["webhook-signature"]
+    with pytest.raises(BadSignatureError, match="no v1 signature"):
+        standard({"webhook-signature": signature.replace("v1,", "v1a,")})
+
+
 def test_two_timestamps_are_refused() -> None:
     with pytest.raises(BadSignatureError, match="it holds 2"):
         openrouter(f"t=1,{signing.sign_openrouter(KEY, BODY, NOW)}")
