@@ -26,6 +26,7 @@ SETTING = "REELKEEPER_ALLOWED_PRIVATE_HOSTS"
 _IDENTITY = {"accept-encoding": "identity"}
 _MOST_REDIRECTS = 5
 _DNS_SECONDS = 60
+_LONGEST_WAIT_MS = 3_600_000
 
 # Many servers close an idle connection after 5 s. A paid call that is sent into a connection at the moment when it
 # closes has an unknown outcome, so we close earlier.
@@ -156,9 +157,9 @@ def reason(error: httpx.HTTPError) -> str:
 
 
 def retry_after_ms(headers: Mapping[str, str]) -> int | None:
-    """Return what a `Retry-After` header in whole seconds asks for, in ms; None when there is none that we read."""
+    """Return what a `Retry-After` header in whole seconds asks for, in ms and at most an hour; None when none is read."""
     text = headers.get("retry-after", "").strip()
-    return int(text) * 1000 if re.fullmatch(r"[0-9]{1,9}", text) else None
+    return min(int(text) * 1000, _LONGEST_WAIT_MS) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
 
 class Download:
