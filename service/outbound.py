@@ -157,7 +157,7 @@ def reason(error: httpx.HTTPError) -> str:
 
 
 def retry_after_ms(headers: Mapping[str, str]) -> int | None:
-    """Return what a `Retry-After` header in whole seconds asks for, in ms and at most an hour; None when none is read."""
+    """Return what a `Retry-After` header in whole seconds asks for, in ms, at most an hour; None without one."""
     text = headers.get("retry-after", "").strip()
     return min(int(text) * 1000, _LONGEST_WAIT_MS) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
