@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from service.clock import Clock
-from service.errors import BadCallbackError, BadSignatureError, StorageError, StoreUnavailableError
+from service.errors import BadCallbackError, BadSignatureError, CallbackError, StorageError, StoreUnavailableError
 from service.ids import Ids
 from service.logs import redact
 from service.providers import Provider
@@ -124,6 +124,8 @@ class Gate:
             status = status or _CLIENT_LEFT
         except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets an answer and the log the cause
             response = answer_to(error)
+            if isinstance(error, RefusalError | CallbackError):
+                about["reason"] = error.code if isinstance(error, RefusalError) else str(error)
             if response.status_code >= 500:  # noqa: PLR2004 - server errors begin here
                 known = isinstance(error, StoreUnavailableError | StorageError)
                 cause = {"error": redact(str(error))} if known else {"exc_info": error}

@@ -55,7 +55,7 @@ class Content:
             if artifact.index == index:
                 return artifact
         there = ", ".join(str(artifact.index) for artifact in job.artifacts)
-        raise RefusalError(404, "artifact_not_found", f"The job has no artifact {index}; there are {there}.")
+        raise RefusalError(404, "artifact_not_found", f"The job has no artifact {index}; its indexes are {there}.")
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -60,7 +60,7 @@ def invalid_request(problems: Sequence[Problem]) -> RefusalError:
 def not_a_name(name: str, names: Collection[str], what: str) -> str:
     """Say that `name` is not one of `names`, which are `what` ("a field"), and what was probably meant."""
     near = difflib.get_close_matches(name[:_LONGEST_NAME], names, n=1, cutoff=0.6)
-    advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+    advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
     return f"is not {what}; {advice}"
 
 

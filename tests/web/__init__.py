@@ -1,0 +1,1 @@
+"""What callers, providers and operators see over HTTP."""
