@@ -15,6 +15,7 @@ In reading order:
     app.py          all of it as one object
     server.py       on a socket
     videos/         what it serves
+    demo.py         the demonstration: plays the service against it
 
     sandbox = Sandbox(clock=SystemClock(), chance=random.Random(), webhook_secret="...", client=client)
     async with serving(sandbox, port=8788) as base_url:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,8 +21,7 @@ _ATTEMPTS = 8
 _FIRST_RETRY_MS = 30_000
 _STALE_MS = 600_000
 _AT_ONCE = 64
-_MOST_WAIT_S = 0.5  # so that a clock that was moved by hand is noticed
-_LEAST_WAIT_S = 0.005
+_LOOK_EVERY_S = 0.05  # so that a new job and a clock that was moved by hand are noticed
 
 _KINDS: Mapping[Tell, tuple[str, ...]] = {
     Tell.GENUINE: ("genuine",),
@@ -61,7 +59,6 @@ class Callbacks:
         self._speed = speed
         self._due: list[_Due] = []
         self._places = count()
-        self._planned = asyncio.Event()
 
     def plan(self, job: ProviderJob) -> None:
         """Owe the callback of a new job, if it is to have one."""
@@ -89,14 +86,11 @@ class Callbacks:
 
     async def wait(self) -> None:
         """Wait until something may be due."""
-        self._planned.clear()
-        seconds = (self._due[0].at - self._clock.now()) / 1000 if self._due else _MOST_WAIT_S
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._planned.wait(), min(max(seconds, _LEAST_WAIT_S), _MOST_WAIT_S))
+        seconds = (self._due[0].at - self._clock.now()) / 1000 if self._due else _LOOK_EVERY_S
+        await asyncio.sleep(min(max(seconds, 0.0), _LOOK_EVERY_S))
 
     def _owe(self, job: ProviderJob, attempt: int, at: int) -> None:
         heapq.heappush(self._due, _Due(at, next(self._places), attempt, job))
-        self._planned.set()
 
     async def _send(self, job: ProviderJob, attempt: int) -> int:
         if self._ledger.find(job.id) is None:

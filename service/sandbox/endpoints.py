@@ -20,6 +20,7 @@ from service.sandbox.downloads import Downloads
 from service.sandbox.jobs import Ledger, ProviderJob, shown_request
 
 MOST_BYTES: Final = 10 * 1_048_576  # of a create body: pictures may come as data: URLs
+_MOST_CALLBACK: Final = 16_384  # characters of a callback's URL and secret, which are kept with the job
 _MOST_COUNTED: Final = 10_000  # prompts whose submissions are counted
 
 _BAD_GATEWAY: Final = (
@@ -71,6 +72,8 @@ class Endpoints:
         order = self._dialect.order(request.headers, raw)
         if isinstance(order, Response):
             return order
+        if len(order.callback_url or "") + len(order.callback_secret or "") > _MOST_CALLBACK:
+            return self._dialect.error(413)
         if self._refuses(request, order):
             status = order.behaviour.refusal
             return self._dialect.error(status, retry_after=1 if order.behaviour.refusals else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from service.clock import ManualClock
 from service.sandbox import Sandbox, serving
 
 WEBHOOK_SECRET = "whsec_workspace"
+TRUST = ssl.create_default_context()  # made once: it takes longer than most tests
 CALLBACK_SECRET = "whsec_of one job: ünïcode"
 
 
@@ -100,7 +102,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 @pytest.fixture
 async def house(receiver: Receiver) -> AsyncIterator[House]:
     clock = ManualClock()
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(verify=TRUST) as client:
         sandbox = Sandbox(
             clock=clock,
             chance=random.Random(1),  # noqa: S311 - the same names in every run
@@ -110,6 +112,6 @@ async def house(receiver: Receiver) -> AsyncIterator[House]:
         )
         async with (
             serving(sandbox) as url,
-            httpx.AsyncClient(base_url=url, headers={"authorization": "Bearer right-key"}) as http,
+            httpx.AsyncClient(verify=TRUST, base_url=url, headers={"authorization": "Bearer right-key"}) as http,
         ):
             yield House(sandbox, clock, http, receiver)

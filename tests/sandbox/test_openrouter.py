@@ -153,8 +153,9 @@ async def test_what_does_not_exist_is_404_in_its_error_shape(house: House) -> No
 
 
 async def test_a_body_that_is_too_large_is_refused_without_a_job(house: House, dialect: str) -> None:
-    answer = await house.submit(dialect, "ok", prompt="x" * (10 * 1_048_576))
-    assert answer.status_code == 413
+    large = {"prompt": "x" * (10 * 1_048_576)}, {"callback_url": "https://a.test/" + "x" * 16_384}
+    for fields in large:
+        assert (await house.submit(dialect, "ok", **fields)).status_code == 413
     assert (await house.ledger())["accepted"] == 0
 
 
