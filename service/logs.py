@@ -122,18 +122,14 @@ def _redact_text(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    # A word at the cut goes as a whole: half a key would no longer look like one.
+    # What is kept begins and ends where a secret cannot be split from what gives it away: whole words before the cut,
+    # whole lines after it, such as the last ones of a traceback.
     half = _MOST_CHARACTERS // 2
     head = text[:half]
-    tail = text[-half:]
-    head = head[: half - _length_of_word(head[::-1])]
-    tail = tail[_length_of_word(tail) :]
-    return f"{head}… ({len(text)} characters) …{tail}"
-
-
-def _length_of_word(text: str) -> int:
-    found = _GLUED.match(text)
-    return found.end() if found else 0
+    split = _GLUED.match(head[::-1])
+    head = head[: half - (split.end() if split else 0)]
+    tail = text[-half:].partition("\n")[2]
+    return f"{head}… ({len(text)} characters) …\n{tail}"
 
 
 def configure(log_format: str | None = None, stream: TextIO | None = None) -> None:
