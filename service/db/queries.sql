@@ -92,10 +92,7 @@ RETURNING id;
 UPDATE jobs
    SET state = 'running', provider_job_id = :provider_job_id, provider_status = :word, attempt = 0,
        lease = NULL, leased_until = NULL, deadline_at = submitted_at + :deadline_ms,
-       due_at = min(submitted_at + :deadline_ms,
-                    :now + coalesce((SELECT usual_ms FROM durations
-                                      WHERE durations.provider = jobs.provider AND durations.model = jobs.model),
-                                    :first_poll_ms))
+       due_at = min(:now + :first_poll_ms, submitted_at + :deadline_ms)
  WHERE id = :id AND provider_job_id IS NULL
    AND (state = 'submitting' OR (state = 'queued' AND attempt > 0))
    AND NOT EXISTS (SELECT 1 FROM jobs AS other
@@ -267,6 +264,10 @@ UPDATE jobs
    AND NOT EXISTS (SELECT 1 FROM jobs AS other
                     WHERE other.provider = jobs.provider AND other.provider_job_id = :provider_job_id)
 RETURNING id;
+
+-- usual_duration --
+-- How long jobs of this job's provider and model usually take, once that is known.
+SELECT usual_ms FROM durations WHERE (provider, model) = (SELECT provider, model FROM jobs WHERE id = :id);
 
 -- learn_duration --
 -- Move the usual duration of the job's model a fifth of the way to what this job took.

@@ -275,30 +275,27 @@ class Store:
         """
 
         def work(tx: Transaction) -> Job | None:
-            moved = tx.one(
-                "submitted",
-                id=job_id,
-                provider_job_id=provider_job_id,
-                word=word,
-                now=tx.now,
-                first_poll_ms=first_poll_ms,
-                deadline_ms=self._timing.job_deadline,
-            )
-            if moved:
-                return tx.entered(job_id, State.RUNNING, provider_job_id=provider_job_id)
-            if tx.one("bind", id=job_id, provider_job_id=provider_job_id, now=tx.now):
-                tx.event(job_id, "job.bound", provider_job_id=provider_job_id)
-                tx.moved.add(State.RUNNING)  # the poller looks after given-up jobs too
-                return tx.job(job_id)
-            return None
+            usual = tx.one("usual_duration", id=job_id)
+            return self._bind(tx, job_id, provider_job_id, word, usual["usual_ms"] if usual else first_poll_ms)
 
         return await self._ledger.write(work)
+
+    def _bind(self, tx: Transaction, job_id: str, provider_job_id: str, word: str, first_poll_ms: int) -> Job | None:
+        about = {"id": job_id, "provider_job_id": provider_job_id, "now": tx.now}
+        deadline = self._timing.job_deadline
+        if tx.one("submitted", **about, word=word, first_poll_ms=first_poll_ms, deadline_ms=deadline):
+            return tx.entered(job_id, State.RUNNING, provider_job_id=provider_job_id)
+        if tx.one("bind", **about):
+            tx.event(job_id, "job.bound", provider_job_id=provider_job_id)
+            tx.moved.add(State.RUNNING)  # the poller looks after given-up jobs too
+            return tx.job(job_id)
+        return None
 
     # Operators
 
     async def attach(self, job_id: str, provider_job_id: str) -> Job | None:
         """Bind a provider's id that an operator found, and make the job due for a poll."""
-        return await self.submitted(job_id, provider_job_id, "attached", first_poll_ms=0)
+        return await self._ledger.write(lambda tx: self._bind(tx, job_id, provider_job_id, "attached", 0))
 
     async def remirror(self, job_id: str, retention_ms: int) -> Job | None:
         """Copy again what was given up as unavailable; None when the job did not end that way."""

@@ -65,9 +65,9 @@ class World:
         self.sql = sql
         self.announced: list[State] = []
         self.ids = Ids(clock, random.Random(seed))  # noqa: S311 - names that repeat
-        ledger = Ledger(database, clock, self.announced.append)
-        self.store = Store(ledger, self.ids)
-        self.claims = Claims(ledger, self.ids)
+        self.ledger = Ledger(database, clock, self.announced.append)
+        self.store = Store(self.ledger, self.ids)
+        self.claims = Claims(self.ledger, self.ids)
         self.keys = KeyStore(database, clock, self.ids)
 
     # What is asked
@@ -120,9 +120,10 @@ class World:
         job = sure(await self.claims.resubmit(await self.doubted(provider)))
         return held(job, await self.claims.claim_queued(provider, 1000))
 
-    async def running(self, provider: str = "alpha", provider_job_id: str = "") -> Job:
+    async def running(self, provider: str = "alpha") -> Job:
         job = await self.submitting(provider)
-        await self.submitted(job, provider_job_id or f"at-{job.id}", first_poll_ms=0)
+        await self.submitted(job, f"at-{job.id}")
+        await self.store.hint(job.id)
         return held(job, await self.claims.claim_polls(provider, 1000))
 
     async def mirroring(self, provider: str = "alpha", outputs: int = 1) -> Job:
