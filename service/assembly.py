@@ -100,7 +100,7 @@ async def open_service(
         records = await stack.enter_async_context(open_records(config, clock=clock, chance=chance, timing=timing))
         asking = await stack.enter_async_context(provider_client())
         fetching = await stack.enter_async_context(public_client(_reachable(config)))
-        providers = _providers(config, asking, vault, manners)
+        providers = _providers(config, asking, vault, manners, clock)
         store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
 
         def callback_url(provider: str, job_id: str) -> str:
@@ -161,7 +161,8 @@ def http_server(app: ASGIApp) -> uvicorn.Server:
 def listen(host: str, port: int) -> socket.socket:
     """Bind before anything is built, so that a taken port is a plain error and port 0 is known at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # The protocol must be named: without it asyncio leaves Nagle on, and an answer may wait 40 ms for the next packet.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
     return listener
@@ -182,7 +183,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _providers(config: Config, client: httpx.AsyncClient, vault: Vault, manners: Manners | None) -> list[Provider]:
+def _providers(
+    config: Config, client: httpx.AsyncClient, vault: Vault, manners: Manners | None, clock: Clock
+) -> list[Provider]:
     providers: list[Provider] = []
     if openrouter := config.openrouter:
         providers.append(
@@ -192,11 +195,19 @@ def _providers(config: Config, client: httpx.AsyncClient, vault: Vault, manners:
                 api_key=openrouter.api_key,
                 webhook_secrets=openrouter.webhook_secrets,
                 manners=manners,
+                clock=clock,
             )
         )
     if llmgateway := config.llmgateway:
         providers.append(
-            LLMGateway(client, base_url=llmgateway.base_url, api_key=llmgateway.api_key, vault=vault, manners=manners)
+            LLMGateway(
+                client,
+                base_url=llmgateway.base_url,
+                api_key=llmgateway.api_key,
+                vault=vault,
+                manners=manners,
+                clock=clock,
+            )
         )
     return providers
 
