@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -114,12 +115,20 @@ def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
     def admit(host: str, address: IPv4Address | IPv6Address, port: int) -> bool:
         return (_normal(host), port) in allowed or is_public(address)
 
-    async def refuse_plain_http(request: httpx.Request) -> None:
+    async def refuse_early(request: httpx.Request) -> None:
         url = request.url
-        if url.scheme != "https" and (_normal(url.host), url.port or 80) not in allowed:
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+        if (_normal(url.host), port) in allowed:
+            return
+        if url.scheme != "https":
             raise httpx.UnsupportedProtocol(
                 f"only https URLs are fetched, or http ones of a host in {SETTING}", request=request
             )
+        # httpx-secure connects to a name once before it judges the address. To refuse before that, and whenever any
+        # of a name's addresses is not public, keeps strangers from finding out which of our ports are open.
+        for address in await _resolve(url.host, port):
+            if not is_public(address):
+                raise SSRFProtectionError("refused", request=request, hostname=url.host, ip_addr=address, port=port)
 
     client = httpx.AsyncClient(
         follow_redirects=False,
@@ -128,11 +137,20 @@ def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
         limits=_LIMITS,
         headers=_IDENTITY,
         cookies=_no_cookies(),
-        event_hooks={"request": [refuse_plain_http]},
+        event_hooks={"request": [refuse_early]},
     )
     return httpx_ssrf_protection(
         client, check_globally_reachable=False, custom_validator=admit, dns_cache_ttl=_DNS_SECONDS
     )
+
+
+async def _resolve(host: str, port: int) -> list[IPv4Address | IPv6Address]:
+    """Return all addresses of a host; none when it has none, which the connection then finds out itself."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [ip_address(each[4][0]) for each in found]
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:

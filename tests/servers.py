@@ -52,11 +52,15 @@ def free_ports(count: int) -> list[int]:
 
 @dataclass
 class Loopback:
-    """A running HTTP server. `requests` holds the head of every request that came, as text, in lower case."""
+    """A running HTTP server. `requests` holds the head of every request that came, as text, in lower case.
+
+    `connections` counts all connections, also those that asked for nothing.
+    """
 
     host: str  # host:port, as in a URL
     requests: list[str] = field(default_factory=list)
     scheme: str = "http"
+    connections: int = 0
 
     def url(self, path: str = "/") -> str:
         """Return the URL of a path on this server."""
@@ -75,6 +79,7 @@ async def loopback(talk: Talk | bytes, *, tls: ssl.SSLContext | None = None) -> 
     running: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.connections += 1
         task = asyncio.current_task()
         if task is not None:
             running.add(task)

@@ -178,9 +178,20 @@ async def test_a_host_of_our_own_is_refused_however_it_is_written(host: str) -> 
         port = server.host.rpartition(":")[2]
         with pytest.raises(OutputError) as caught:
             await fetch(f"https://{host}:{port}/")
-        assert server.requests == []
+        assert server.connections == 0
     if "::" not in host:  # the server listens on IPv4: an IPv6 name may fail before it is judged
         assert "REELKEEPER_ALLOWED_PRIVATE_HOSTS" in str(caught.value)
+
+
+async def test_a_name_that_changes_its_address_between_two_looks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def public(*_: object) -> list[object]:
+        return [ip_address("8.8.8.8")]
+
+    monkeypatch.setattr("service.outbound._resolve", public)  # what the first look at the name finds
+    async with loopback(answer(b"secret")) as server:
+        with pytest.raises(OutputError, match="not on the public internet"):
+            await fetch(f"https://localhost:{server.host.rpartition(':')[2]}/")
+        assert server.requests == []
 
 
 @pytest.mark.parametrize("address", ["[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "10.0.0.1"])
@@ -218,7 +229,9 @@ async def test_an_allowed_host_is_reached_and_only_on_its_port() -> None:
             await fetch(f"http://localhost:{port}/", server.host)  # allowed as written, not by what it resolves to
         with pytest.raises(OutputError):
             await fetch(other.url(), server.host)
-        assert other.requests == []
+        with pytest.raises(OutputError, match="not on the public internet"):
+            await fetch(f"https://{other.host}/", server.host)
+        assert other.connections == 0
 
 
 @pytest.mark.parametrize(

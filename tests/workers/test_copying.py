@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from service.errors import BadOutputError, OutputError, OutputTooLargeError, StorageError
 from service.model import Artifact
-from service.outbound import open_download, public_client
+from service.outbound import Download, open_download, public_client
 from service.storage import Storage
 from service.workers.copying import copy_output
 from tests.servers import Talk, answer, loopback
@@ -119,6 +121,17 @@ async def test_what_is_not_a_video_is_refused_by_what_it_is(
 async def test_a_video_that_is_shorter_than_announced_is_refused(tmp_path: Path, cut: int) -> None:
     with pytest.raises(OutputError, match="broke off"):
         await copy(answer(MP4[:-cut], length=len(MP4)), tmp_path)
+    assert stored(tmp_path) == []
+
+
+async def test_a_whole_video_that_is_not_what_was_announced_is_refused(tmp_path: Path) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield MP4
+
+    said = {"Content-Length": str(len(MP4) + 1)}  # the HTTP client sees to it too: this is the second lock
+    download = Download(httpx.Response(200, headers=said, content=body()))
+    with pytest.raises(BadOutputError, match=f"{len(MP4):,} of {len(MP4) + 1:,} bytes came"):
+        await copy_output(download, Storage.open(str(tmp_path)), STEM, index=0, max_bytes=10_000_000)
     assert stored(tmp_path) == []
 
 
