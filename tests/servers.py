@@ -175,6 +175,9 @@ def seaweedfs(directory: Path) -> Iterator[SeaweedFS]:
     finally:
         process.kill()
         process.wait()
+        for port in ports:
+            for leftover in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - where weed puts its sockets
+                leftover.unlink()
 
 
 def _wait_until_up(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
