@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 
+import av
 import pytest
 
 from service.sandbox.downloads import VIDEOS, WEBM
@@ -51,7 +52,6 @@ def test_the_webm_is_one() -> None:
 
 @pytest.mark.parametrize("data", [*VIDEOS, WEBM])
 def test_a_decoder_finds_every_frame(data: bytes) -> None:
-    av = pytest.importorskip("av", reason="PyAV is only needed to make the videos")
     with av.open(io.BytesIO(data)) as container:
         frames = [(frame.width, frame.height, frame.format.name) for frame in container.decode(video=0)]
     assert frames == [(320, 180, "yuv420p")] * 50
