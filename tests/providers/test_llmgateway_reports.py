@@ -142,6 +142,14 @@ async def test_a_gateway_that_gave_up_is_told_from_a_provider_that_failed(
     assert "gave up" in report.error.message
 
 
+async def test_a_cancelled_job_is_cancelled_whatever_its_error_says(
+    client: httpx.AsyncClient, server: Loopback
+) -> None:
+    found = (await polled(client, server, {"status": "canceled", "error": {"code": "timeout"}})).error
+    assert found is not None
+    assert (found.code, found.provider_code) == (ErrorCode.CANCELLED, "timeout")
+
+
 async def test_an_unknown_word_is_not_an_end(client: httpx.AsyncClient, server: Loopback) -> None:
     report = await polled(client, server, {"status": "NOT_START", "error": {"code": "timeout"}})
     assert report == Report(Status.RUNNING, "NOT_START", "a")

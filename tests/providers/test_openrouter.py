@@ -235,7 +235,13 @@ async def test_their_words_are_kept_but_not_our_secrets_nor_more_than_2000_chara
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 503])
-@pytest.mark.parametrize("body", ["<html>no</html>", "", "{}", '{"detail":"Not Found"}', '{"error":"no"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("<html>no</html>", "", "{}", '{"detail":"Not Found"}', '{"error":"no"}', '{"error":{"message":"no"}}'),
+        *('{"error":{"code":"no","message":"no"}}', '{"error":{"code":true,"message":"no"}}', '{"error":{"code":400}}'),
+    ],
+)
 async def test_a_refusal_in_anybody_elses_shape_is_in_doubt(
     client: httpx.AsyncClient, server: Loopback, status: int, body: str
 ) -> None:
