@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import structlog
 from starlette.applications import Starlette
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message
 from structlog.testing import CapturingLogger
 from structlog.typing import FilteringBoundLogger
 
@@ -83,14 +83,14 @@ class House:
     def lines(self, event: str = "web.request") -> list[dict[str, Any]]:
         return [call.kwargs for call in self.logged.calls if call.kwargs["event"] == event]
 
-    async def queued(self, provider: str = "openrouter", tenant: str = "acme", **wanted: Any) -> Job:
-        request = VideoRequest(**{"model": "google/veo-3.1", "prompt": "a cat", "duration": 5} | wanted)
+    async def queued(self, provider: str = "openrouter", tenant: str = "acme", model: str = "google/veo-3.1") -> Job:
+        request = VideoRequest(model=model, prompt="a cat", duration=5)
         created = await self.store.create_job(NewJob(tenant, provider, request))
         assert not hasattr(created, "job_id")
         return created.job
 
-    async def submitting(self, provider: str = "openrouter", **wanted: Any) -> Job:
-        job = await self.queued(provider, **wanted)
+    async def submitting(self, provider: str = "openrouter") -> Job:
+        job = await self.queued(provider)
         claimed = {each.id: each for each in await self.claims.claim_queued(provider, 100)}
         return claimed[job.id]
 
@@ -207,7 +207,7 @@ async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
 
 async def ask(app: ASGIApp, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> int:
     """Hand a request to the app past every library that would refuse to send it; return the status."""
-    messages: list[Mapping[str, Any]] = []
+    messages: list[Message] = []
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -224,14 +224,14 @@ async def ask(app: ASGIApp, method: str, path: str, headers: Sequence[tuple[byte
     async def receive() -> dict[str, Any]:
         return incoming.pop() if incoming else {"type": "http.disconnect"}
 
-    async def send(message: Any) -> None:
+    async def send(message: Message) -> None:
         messages.append(message)
 
     await app(scope, receive, send)
     return int(messages[0]["status"])
 
 
-def openrouter_body(provider_job_id: str, word: str = "completed", outputs: int = 1, **more: Any) -> bytes:
+def openrouter_body(provider_job_id: str, word: str = "completed", outputs: int = 1, **more: object) -> bytes:
     data = {
         "id": provider_job_id,
         "status": word,
