@@ -52,6 +52,6 @@ def test_the_webm_is_one() -> None:
 
 @pytest.mark.parametrize("data", [*VIDEOS, WEBM])
 def test_a_decoder_finds_every_frame(data: bytes) -> None:
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         frames = [(frame.width, frame.height, frame.format.name) for frame in container.decode(video=0)]
     assert frames == [(320, 180, "yuv420p")] * 50
