@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
 import re
-import secrets
+import shlex
+import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
-import httpx
 import typer
 import uvloop
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from service import logs
 from service.assembly import Records, listen, open_records, open_service, serve, stop_on_signals
@@ -27,18 +28,14 @@ from service.clock import SystemClock
 from service.config import Config
 from service.errors import ConfigurationError, ReelkeeperError
 from service.model import Job, State
-from service.providers import Manners
-from service.sandbox import Sandbox, serving
-from service.sandbox.demo import Demo
+from service.stage import demonstrate, playing
 from service.web.views import Views, rfc3339
 
 T = TypeVar("T")
 
 _DAY_MS = 86_400_000
+_LARGEST_PORT = 65_535
 _SANDBOX_SECRET = "sandbox-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages
-# Of the demonstration: its jobs take seconds, so it is polled by the second, and silence is judged soon.
-_DEMO_MANNERS = Manners(first_poll_ms=4_000, poll_every_ms=1_000, retention_ms=_DAY_MS, per_minute=6_000, burst=100)
-_DEMO_DEADLINE = 15  # s
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="One call, one paid job, one kept video.")
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of callers and operators.")
@@ -113,15 +110,15 @@ def keys_create(
 
 @keys_app.command("list")
 def keys_list() -> None:
-    """Show every API key, without the keys themselves."""
+    """Show every API key, without the keys themselves; tab-separated lines when not on a terminal."""
 
     async def run(records: Records) -> None:
-        table = Table("id", "name", "tenant", "role", "created", "revoked", box=None, header_style="bold")
+        rows = []
         for key in await records.keys.all():
             role = "operator" if key.operator else "caller"
             revoked = rfc3339(key.revoked_at) if key.revoked_at else ""
-            table.add_row(key.id, key.name, key.tenant, role, rfc3339(key.created_at), revoked)
-        _out.print(table)
+            rows.append((key.id, key.name, key.tenant, role, rfc3339(key.created_at), revoked))
+        _print_rows(("id", "name", "tenant", "role", "created", "revoked"), rows)
 
     _with_records(_config(), run)
 
@@ -145,16 +142,16 @@ JobId = Annotated[str, typer.Argument(help="The job's id: job_…")]
 def jobs_list(
     state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's jobs.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
 ) -> None:
-    """Show the newest jobs."""
+    """Show the newest jobs: a table on a terminal, tab-separated lines without a head elsewhere."""
 
     async def run(records: Records) -> None:
-        table = Table("id", "state", "provider", "model", "created", "error", box=None, header_style="bold")
+        rows = []
         for job in await records.store.jobs(tenant, state=state, limit=limit):
             code = job.error.code if job.error else ""
-            table.add_row(job.id, job.state, job.provider, job.model, rfc3339(job.created_at), code)
-        _out.print(table)
+            rows.append((job.id, job.state, job.provider, job.model, rfc3339(job.created_at), code))
+        _print_rows(("id", "state", "provider", "model", "created", "error"), rows)
 
     _with_records(_config(), run)
 
@@ -187,7 +184,9 @@ def jobs_attach(
     job_id: JobId, provider_job_id: Annotated[str, typer.Argument(help="The provider's own id of the job.")]
 ) -> None:
     """Bind the provider's id, which you found there, to a job whose submission has an unknown outcome."""
-    hint = "it has a provider's id already, never reached a provider, or that id belongs to another job"
+    if not re.fullmatch(r"[!-~]{1,200}", provider_job_id):
+        _fail("the provider's id must be 1 to 200 visible ASCII characters, as the provider shows it")
+    hint = "only a submission with an unknown outcome can be bound, and only to an id that no other job has"
     _change(job_id, lambda records: records.store.attach(job_id, provider_job_id), hint)
 
 
@@ -205,7 +204,9 @@ def _change(job_id: str, change: Callable[[Records], Awaitable[Job | None]], hin
             _fail(f"there is no job {job_id}; `reelkeeper jobs list` shows the newest")
         after = await change(records)
         if after is None:
-            _fail(f"{job_id} is {before.state}: {hint}")
+            code = f" ({before.error.code})" if before.error else ""
+            bound = f", and has the provider's id {before.provider_job_id}" if before.provider_job_id else ""
+            _fail(f"{job_id} is {before.state}{code}{bound}: {hint}")
         _out.print(f"{job_id} is {after.state}", highlight=False)
 
     _with_records(_config(), run)
@@ -214,7 +215,9 @@ def _change(job_id: str, change: Callable[[Records], Awaitable[Job | None]], hin
 @app.command()
 def sandbox(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 finds a free one.")] = 9090,
+    port: Annotated[
+        int, typer.Option(min=0, max=_LARGEST_PORT, help="The port to listen on; 0 finds a free one.")
+    ] = 9090,
     webhook_secret: Annotated[str, typer.Option(help="Signs OpenRouter's callbacks.")] = _SANDBOX_SECRET,
     api_key: Annotated[str | None, typer.Option(help="The only key to accept; any, when left out.")] = None,
     speed: Annotated[float, typer.Option(min=0.01, max=1000, help="How much faster than life everything goes.")] = 1.0,
@@ -223,14 +226,18 @@ def sandbox(
 
     async def run() -> None:
         stop = stop_on_signals()
-        async with _playing(host, port, webhook_secret, api_key, speed) as url:
+        async with AsyncExitStack() as stack:
+            with _explained(host, port, "choose another one with --port"):
+                stand_in = playing(host, port, webhook_secret, api_key=api_key, speed=speed)
+                url = await stack.enter_async_context(stand_in)
             _out.print(
                 f"{url}/ says what each model name does, {url}/sandbox/ledger what was asked.\n"
                 "For `reelkeeper serve`:\n\n"
-                f"export OPENROUTER_BASE_URL={url}/api/v1 OPENROUTER_API_KEY={api_key or 'any'} "
-                f"OPENROUTER_WEBHOOK_SECRET={webhook_secret}\n"
-                f"export LLMGATEWAY_BASE_URL={url}/v1 LLMGATEWAY_API_KEY={api_key or 'any'}\n",
+                f"export OPENROUTER_BASE_URL={url}/api/v1 OPENROUTER_API_KEY={shlex.quote(api_key or 'any')} "
+                f"OPENROUTER_WEBHOOK_SECRET={shlex.quote(webhook_secret)}\n"
+                f"export LLMGATEWAY_BASE_URL={url}/v1 LLMGATEWAY_API_KEY={shlex.quote(api_key or 'any')}\n",
                 highlight=False,
+                markup=False,
                 soft_wrap=True,
             )
             await stop.wait()
@@ -242,94 +249,71 @@ def sandbox(
 def demo(
     *,
     once: Annotated[bool, typer.Option("--once", help="Exit after the summary: 0 if every job ended well.")] = False,
-    port: Annotated[int, typer.Option(help="The service's port; 0 finds a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=_LARGEST_PORT, help="The service's port; 0 finds a free one.")] = 8080,
     folder: Annotated[
         Path | None, typer.Option(help="Where to keep everything; a new temporary folder if left out.")
     ] = None,
 ) -> None:
     """Run sandbox and service on this machine, put a dozen jobs through trouble, and show what became of them."""
+
     where = (folder or Path(tempfile.mkdtemp(prefix="reelkeeper-demo-"))).absolute()
-    where.mkdir(parents=True, exist_ok=True)
-    with (where / "log.jsonl").open("a") as log:
+    try:
+        where.mkdir(parents=True, exist_ok=True)
+        log = (where / "log.jsonl").open("a")
+    except OSError as error:
+        _fail(f"--folder {where} cannot be used: {error.strerror}; choose one that may be written")
+
+    async def run() -> bool:
+        stop = stop_on_signals()
+        try:
+            listener = listen("127.0.0.1", port)
+        except OSError:
+            listener = listen("127.0.0.1", 0)  # it works beside whatever holds its usual port
+        return await demonstrate(where, listener, stop, once=once, console=_out, log=logs.logger("reelkeeper"))
+
+    with log:
         logs.configure("json", log)
-        if not _run(_demo(where, port, once=once)):
+        if not _run(run()):
             raise typer.Exit(1)
 
 
-async def _demo(folder: Path, port: int, *, once: bool) -> bool:
-    try:
-        listener = listen("127.0.0.1", port)
-    except OSError:
-        listener = listen("127.0.0.1", 0)  # the demo works beside whatever holds its usual port
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    stop = stop_on_signals()
-    async with _playing("127.0.0.1", 0, "demo-webhook-secret", None, 1.0) as sandbox_url:
-        config = Config.read(
-            {
-                "REELKEEPER_PUBLIC_URL": url,
-                "REELKEEPER_SECRET_KEY": secrets.token_urlsafe(32),
-                "REELKEEPER_DATABASE": f"sqlite:///{folder / 'reelkeeper.db'}",
-                "REELKEEPER_STORAGE": str(folder / "videos"),
-                "REELKEEPER_JOB_DEADLINE": str(_DEMO_DEADLINE),
-                # Where the sandbox redirects to: another name of this machine.
-                "REELKEEPER_ALLOWED_PRIVATE_HOSTS": f"localhost:{httpx.URL(sandbox_url).port}",
-                "OPENROUTER_BASE_URL": f"{sandbox_url}/api/v1",
-                "OPENROUTER_API_KEY": "demo",
-                "OPENROUTER_WEBHOOK_SECRET": "demo-webhook-secret",
-                "LLMGATEWAY_BASE_URL": f"{sandbox_url}/v1",
-                "LLMGATEWAY_API_KEY": "demo",
-            }
-        )
-        log = logs.logger("reelkeeper")
-        async with open_service(config, log, manners=_DEMO_MANNERS, open_status=True) as service:
-            serving_it = asyncio.create_task(serve(service, listener, stop))
-            _, key = await service.records.keys.create("demo", "demo", operator=True)
-            show = Demo(
-                url=url, key=key, sandbox_url=sandbox_url, videos=folder / "videos", clock=SystemClock(), console=_out
-            )
-            well = await show.play()
-            if not once:
-                _out.print(
-                    f"\nStill serving. Status: {url}/status   What the sandbox can do: {sandbox_url}/\n"
-                    f"export REELKEEPER_KEY={key}\nStop with Ctrl-C.",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-                await stop.wait()
-            stop.set()
-            await serving_it
-    return well
-
-
-@asynccontextmanager
-async def _playing(host: str, port: int, webhook_secret: str, api_key: str | None, speed: float) -> AsyncIterator[str]:
-    """Run a sandbox while the block runs; yields its address."""
-    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
-        stand_in = Sandbox(
-            clock=SystemClock(),
-            chance=secrets.SystemRandom(),
-            webhook_secret=webhook_secret,
-            client=client,
-            api_key=api_key,
-            speed=speed,
-        )
-        async with serving(stand_in, host, port) as url:
-            telling = asyncio.create_task(stand_in.run())
-            try:
-                yield url
-            finally:
-                telling.cancel()
-
-
 async def _serve(config: Config, host: str) -> None:
+    stop = stop_on_signals()
     log = logs.logger("reelkeeper")
     sys.setswitchinterval(0.0002)  # s: the database's thread and the loop's hand over sooner, measured a third faster
-    listener = listen(host, config.port)
+    with _explained(host, config.port, "set PORT to another one"):
+        listener = listen(host, config.port)
     async with open_service(config, log) as service:
-        stop = stop_on_signals()
-        log.info("serve.started", address=f"http://{host}:{listener.getsockname()[1]}", public_url=config.public_url)
+        address = f"http://{host}:{listener.getsockname()[1]}"
+        log.info("serve.started", address=address, public_url=config.public_url)
         await serve(service, listener, stop)
     log.info("serve.stopped")
+
+
+@contextmanager
+def _explained(host: str, port: int, advice: str) -> Iterator[None]:
+    """Say in a sentence why an address cannot be listened on."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno and not isinstance(error, socket.gaierror) else error.strerror
+        _fail(f"cannot listen on {host}, port {port}: {why}; {advice}")
+
+
+def _print_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table whose first column is never cut; for other programs one tab-separated line a row."""
+    # What callers and operators named may hold anything, also what would steer a terminal.
+    plain = [["".join(each if each.isprintable() else "\ufffd" for each in cell) for cell in row] for row in rows]
+    if not _out.is_terminal:
+        for row in plain:
+            typer.echo("\t".join(row))
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, name in enumerate(head):
+        table.add_column(name, no_wrap=place == 0, overflow="fold")
+    for row in plain:
+        table.add_row(*map(Text, row))
+    _out.print(table)
 
 
 def _config() -> Config:

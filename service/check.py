@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from service.assembly import open_records
 from service.clock import Clock
 from service.config import Config
 from service.errors import ReelkeeperError
-from service.outbound import ask, provider_client
+from service.outbound import Answer, ask, provider_client, reason
 from service.storage import Storage
 from service.vault import Vault
 
 _SECONDS = 15.0
+# Whoever parses this JSON and writes it again on its way changes its bytes.
+_BODY = '{"type":"check","note":"blanks  and ünïcode must arrive as they are"}'.encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +62,61 @@ async def _public_url(config: Config, clock: Clock) -> Finding:
     """Send ourselves a signed callback the way a provider would, through whatever stands before us."""
     vault = Vault(config.secret_keys)
     name = f"check-{secrets.token_hex(8)}"
-    body = '{"type":"check","note":"blanks  and ünïcode must arrive as they are"}'.encode()
-    headers = signing.sign_standard(signing.key_of(vault.callback_secret(name)), name, body, clock.now())
+    headers = signing.sign_standard(signing.key_of(vault.callback_secret(name)), name, _BODY, clock.now())
     url = f"{config.public_url}/callbacks/check/{name}/{vault.callback_token(name)}"
     where = f"{config.public_url}/callbacks/…"
     try:
         async with provider_client() as client:
             request = client.build_request(
-                "POST", url, content=body, headers={"content-type": "application/json", **headers}
+                "POST", url, content=_BODY, headers={"content-type": "application/json", **headers}
             )
             answer = await ask(client, request, seconds=_SECONDS)
     except httpx.HTTPError as error:
-        return Finding(
-            "public URL",
-            well=False,
-            says=f"{where} cannot be reached from here ({type(error).__name__}): is `reelkeeper serve` running, does "
-            "REELKEEPER_PUBLIC_URL name the reverse proxy before it, and may this machine reach that name?",
+        says = (
+            f"{where} cannot be reached from this machine ({reason(error)}). Is `reelkeeper serve` running, does "
+            "REELKEEPER_PUBLIC_URL lead to it or to the reverse proxy before it, and may this machine reach that name?"
         )
+        return Finding("public URL", well=False, says=says)
     if answer.status == httpx.codes.NO_CONTENT:
-        return Finding("public URL", well=True, says=f"a signed callback came through {where} untouched")
-    meanings = {
-        401: "its signature did not arrive as it was sent: something on the way changes bodies or headers, or the "
-        "running service has another REELKEEPER_SECRET_KEY",
-        404: "the path or its token is not known there: REELKEEPER_PUBLIC_URL leads elsewhere, a proxy changes paths, "
-        "or the running service has another REELKEEPER_SECRET_KEY",
-    }
-    meaning = meanings.get(answer.status, "a proxy answered in our place, or the service is ill; see its log")
-    return Finding("public URL", well=False, says=f"{where} answered {answer.status} to a signed callback: {meaning}")
+        only = "; plain http, so only a provider on this machine reaches it" if url.startswith("http://") else ""
+        return Finding("public URL", well=True, says=f"a signed callback came through {where} untouched{only}")
+    says = f"{where} answered {answer.status} to a signed callback: {_meaning(answer)}"
+    return Finding("public URL", well=False, says=says)
+
+
+def _meaning(answer: Answer) -> str:
+    """Say what probably stands behind an answer that is not ours to a right callback."""
+    match answer.status:
+        case 401 if _complaint(answer):
+            meaning = (
+                "its signature does not fit what arrived. Something on the way changes bodies or headers, or the clock "
+                f"of this machine or of that one is wrong. The service says: {_complaint(answer)}"
+            )
+        case 404 if _complaint(answer):
+            meaning = (
+                "the service is there and does not know the address. It runs with another REELKEEPER_SECRET_KEY than "
+                "this command, or something on the way changes paths"
+            )
+        case 413:
+            meaning = "a proxy limits bodies to less than a callback may have, which is 256 KiB; raise its limit"
+        case 502 | 503 | 504 if not _complaint(answer):
+            meaning = "a proxy is there and does not reach the service behind it; is `reelkeeper serve` running?"
+        case status if httpx.codes.is_redirect(status):
+            meaning = "a redirect, which no provider follows. Put the address where it ends in REELKEEPER_PUBLIC_URL"
+        case status if httpx.codes.is_server_error(status):
+            meaning = "the service has a fault, which its log names"
+        case _:
+            meaning = (
+                "something else than the service answered. REELKEEPER_PUBLIC_URL leads elsewhere, or a proxy or "
+                "firewall keeps callbacks back; it must pass on POST requests to /callbacks/ without a login"
+            )
+    return meaning
+
+
+def _complaint(answer: Answer) -> str | None:
+    """Return what the service itself says about an error; None when somebody else answered."""
+    try:
+        said = json.loads(answer.body)["error"]["message"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return " ".join(str(said).split())[:300]

@@ -9,20 +9,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Final
 
 import httpx
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from service.clock import Clock
 from service.sandbox.behaviours import BEHAVIOURS, PREFIX, Tell
 
+_USUAL_SECONDS = 20
+_TAKEN = 204  # the answer to a callback that is believed
+_ROW = "{:<19} {:<10} {:<24} {:<10} {:>4} {:>5}"
 _LOOK_EVERY = 0.25  # s
 _PATIENCE_MS = 90_000
 _FINAL: Final = {"completed", "failed", "cancelled", "expired"}
@@ -62,34 +68,55 @@ SCENES: Final = (
 
 @dataclass(slots=True)
 class _Act:
-    """A scene with what became of it: the job as the service last showed it."""
+    """A scene with what became of it: the job as the service last showed it, and what the audit found."""
 
     scene: Scene
     job: Mapping[str, Any]
     story: Sequence[Mapping[str, Any]] = ()
     paid: int = 0
     callbacks: Counter[str] = field(default_factory=Counter)
-    files: list[Path] = field(default_factory=list)
+    forged_believed: int = 0
+    key_leaked: bool = False
+    files: list[tuple[Path, int, str]] = field(default_factory=list)  # path, bytes, SHA-256 as read from the disk
 
     @property
     def state(self) -> str:
         return str(self.job["state"])
 
     @property
+    def ended(self) -> str:
+        error = self.job["error"]
+        return f"{self.state}: {error['code']}" if error else self.state
+
+    @property
     def seconds(self) -> str:
         created, finished = self.job["created_at"], self.job["finished_at"]
         took = datetime.fromisoformat(finished) - datetime.fromisoformat(created) if finished else None
-        return f"{took.total_seconds():.1f}" if took else ""
+        return f"{took.total_seconds():.1f}" if took else "-"
 
     @property
     def told_by(self) -> str:
         """How the last word about the job reached the service."""
-        return next((event["data"]["source"] for event in reversed(self.story) if "source" in event["data"]), "")
+        sources = (event["data"].get("source") for event in reversed(self.story))
+        otherwise = {"failed": "refusal", "expired": "deadline"}.get(self.state, "-")
+        return next((str(source) for source in sources if source), otherwise)
 
     @property
-    def went_well(self) -> bool:
+    def complaints(self) -> list[str]:
+        """What is not as it should be."""
         expected = self.scene
-        return (self.state, self.paid, len(self.files)) == (expected.ends, expected.paid, expected.files)
+        found = []
+        if self.state != expected.ends:
+            found.append(f"it should have ended as {expected.ends}")
+        if self.paid != expected.paid:
+            found.append(f"it should have cost {expected.paid} provider jobs")
+        if len(self.files) != expected.files:
+            found.append(f"{expected.files} whole files should have been kept, {len(self.files)} were")
+        if self.forged_believed:
+            found.append("a forged callback was believed")
+        if self.key_leaked:
+            found.append("the provider's API key was sent to another origin")
+        return found
 
 
 class Demo:
@@ -97,27 +124,54 @@ class Demo:
 
     def __init__(self, *, url: str, key: str, sandbox_url: str, videos: Path, clock: Clock, console: Console) -> None:
         self._url = url
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._key = key
         self._sandbox_url = sandbox_url
         self._videos = videos
         self._clock = clock
         self._console = console
+        self._shown = "job_…"
 
     async def play(self) -> bool:
         """Submit, watch, audit and print; True if every job ended as it should."""
-        async with httpx.AsyncClient(base_url=self._url, headers=self._headers, trust_env=False, timeout=30) as client:
-            acts = [await self._submit(client, scene) for scene in SCENES]
-            await self._watch(client, acts)
+        self._print(
+            f"{len(SCENES)} jobs go through trouble, which takes about {_USUAL_SECONDS} seconds.\n"
+            f"Service {self._url}, stand-in provider {self._sandbox_url}, files in {self._videos.parent}\n"
+        )
+        run = self._clock.now()
+        headers = {"Authorization": f"Bearer {self._key}"}
+        async with httpx.AsyncClient(base_url=self._url, headers=headers, trust_env=False, timeout=30) as client:
+            acts = [await self._submit(client, scene, run) for scene in SCENES]
+            with self._progress(acts) as show:
+                await self._watch(client, acts, show)
             for act in acts:
                 act.story = (await client.get(f"/v1/jobs/{act.job['id']}/events")).json()["data"]
             ledger = (await client.get(f"{self._sandbox_url}/sandbox/ledger", headers={"Authorization": ""})).json()
-        self._audit(acts, ledger)
-        self._console.print(_verdicts(acts))
-        self._console.print(_files(acts, self._videos))
-        self._console.print(_totals(acts, ledger), highlight=False)
-        return all(act.went_well for act in acts)
+        audit(acts, ledger, self._videos)
+        for line in report(acts):
+            self._print(line)
+        self._shown = acts[0].job["id"]
+        return not any(act.complaints for act in acts)
 
-    async def _submit(self, client: httpx.AsyncClient, scene: Scene) -> _Act:
+    def show_what_to_try(self) -> None:
+        """Print how to go on: where the status is, and how to ask for a video."""
+        bearer = '-H "Authorization: Bearer $KEY"'
+        body = '{"provider": "openrouter", "model": "sandbox/ok", "prompt": "a red kite", "duration": 4}'
+        self._print(
+            f"\nStill serving, until Ctrl-C. Status as JSON: {self._url}/status\n"
+            f"What the stand-in provider can do: {self._sandbox_url}/\n\n"
+            "Make a video in another shell, then look at one and fetch it:\n\n"
+            f"export KEY={self._key}\n"
+            f"curl -s {self._url}/v1/jobs {bearer} -H 'Content-Type: application/json' "
+            f"-H 'Idempotency-Key: my-first-video' -d '{body}'\n"
+            f"curl -s {self._url}/v1/jobs/{self._shown} {bearer}\n"
+            f"curl -s {self._url}/v1/jobs/{self._shown}/content {bearer} -o video.mp4\n"
+        )
+
+    def _print(self, line: str) -> None:
+        # The terminal breaks long lines, not we: a path or a hash that was cut cannot be copied.
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    async def _submit(self, client: httpx.AsyncClient, scene: Scene, run: int) -> _Act:
         answer = await client.post(
             "/v1/jobs",
             json={
@@ -126,89 +180,91 @@ class Demo:
                 "prompt": f"a red kite over the sea ({scene.behaviour})",
                 "duration": 4,
             },
-            headers={"Idempotency-Key": f"demo-{scene.provider}-{scene.behaviour}"},
+            headers={"Idempotency-Key": f"demo-{run}-{scene.provider}-{scene.behaviour}"},
         )
         answer.raise_for_status()
         return _Act(scene, answer.json())
 
-    async def _watch(self, client: httpx.AsyncClient, acts: Sequence[_Act]) -> None:
+    @contextmanager
+    def _progress(self, acts: Sequence[_Act]) -> Iterator[Callable[[], None]]:
+        """Show how every job goes while the block runs, on a terminal alone; yields what brings it up to date."""
+        if not self._console.is_terminal:
+            yield lambda: None
+            return
+        with Live(_table(acts), console=self._console, refresh_per_second=8, transient=True) as live:
+            yield lambda: live.update(_table(acts))
+
+    async def _watch(self, client: httpx.AsyncClient, acts: Sequence[_Act], show: Callable[[], None]) -> None:
         until = self._clock.now() + _PATIENCE_MS
-        with Live(_progress(acts), console=self._console, refresh_per_second=8, transient=True) as live:
-            while any(act.state not in _FINAL for act in acts) and self._clock.now() < until:
-                await asyncio.sleep(_LOOK_EVERY)
-                jobs = (await client.get("/v1/jobs", params={"limit": 100})).json()["data"]
-                found = {job["id"]: job for job in jobs}
-                for act in acts:
-                    act.job = found.get(act.job["id"], act.job)
-                live.update(_progress(acts))
-
-    def _audit(self, acts: Sequence[_Act], ledger: Mapping[str, Any]) -> None:
-        """Count for each job what the provider made and sent, and hash the files that were kept for it."""
-        by_job = {act.job["id"]: act for act in acts}
-        for made in ledger["jobs"]:
-            # Our own job's id stands in the address that the provider was told to call back.
-            act = by_job[made["request"]["callback_url"].split("/")[-2]]
-            act.paid += 1
-            act.callbacks.update(callback["kind"] for callback in made["callbacks"])
-        for act in acts:
-            for artifact in act.job["artifacts"]:
-                for file in self._videos.rglob(f"{act.job['id']}/{artifact['index']}.*"):
-                    if hashlib.sha256(file.read_bytes()).hexdigest() == artifact["sha256"]:
-                        act.files.append(file)
+        while any(act.state not in _FINAL for act in acts) and self._clock.now() < until:
+            await asyncio.sleep(_LOOK_EVERY)
+            jobs = (await client.get("/v1/jobs", params={"limit": 100})).json()["data"]
+            found = {job["id"]: job for job in jobs}
+            for act in acts:
+                act.job = found.get(act.job["id"], act.job)
+            show()
 
 
-def _progress(acts: Sequence[_Act]) -> Table:
-    table = Table("provider", "what is done to it", "state", box=None, header_style="bold", pad_edge=False)
+def audit(acts: Sequence[_Act], ledger: Mapping[str, Any], videos: Path) -> None:
+    """Count for each job what the provider made and sent, and hash the files that were kept for it."""
+    by_job = {act.job["id"]: act for act in acts}
+    for made in ledger["jobs"]:
+        # Our own job's id stands in the address that the provider was told to call back.
+        act = by_job.get(made["request"]["callback_url"].split("/")[-2])
+        if act is None:
+            continue  # asked for by somebody else while we looked on
+        act.paid += 1
+        act.callbacks.update(sent["kind"] for sent in made["callbacks"])
+        act.forged_believed += sum(sent["kind"] == "forged" and sent["status"] == _TAKEN for sent in made["callbacks"])
+        act.key_leaked |= any(each["authorization"] for each in made["downloads"] if each["via"] == "elsewhere")
     for act in acts:
-        table.add_row(act.scene.provider, _sentence(act.scene), _coloured(act.state))
-    return table
+        for artifact in act.job["artifacts"]:
+            for path in videos.rglob(f"{act.job['id']}/{artifact['index']}.*"):
+                content = path.read_bytes()
+                found = len(content), hashlib.sha256(content).hexdigest()
+                if found == (artifact["bytes"], artifact["sha256"]):
+                    act.files.append((path, *found))
 
 
-def _verdicts(acts: Sequence[_Act]) -> Table:
-    table = Table(
-        "provider",
-        "what was done to it",
-        "ended",
-        "told by",
-        "paid",
-        "s",
-        "",
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-    )
+def report(acts: Sequence[_Act]) -> Iterator[str]:
+    """Yield the lines of the summary, in rich's markup; only those with a file's path are longer than 80 characters."""
+    head = _ROW.format("what was done", "provider", "how it ended", "told by", "jobs", "s")
+    yield f"[bold]  {head}[/]"
     for act in acts:
-        error = act.job["error"]
-        ended = _coloured(act.state) + (f" {error['code']}" if error else "")
-        mark = "[green]✓[/]" if act.went_well else f"[red]✗ expected {act.scene.ends}, paid {act.scene.paid}[/]"
-        table.add_row(act.scene.provider, _sentence(act.scene), ended, act.told_by, str(act.paid), act.seconds, mark)
-    return table
-
-
-def _files(acts: Sequence[_Act], videos: Path) -> Table:
-    table = Table("kept in " + str(videos), "bytes", "SHA-256", box=None, header_style="bold", pad_edge=False)
+        scene = act.scene
+        mark = "[red]✗[/]" if act.complaints else "[green]✓[/]"
+        row = _ROW.format(scene.behaviour, scene.provider, act.ended, act.told_by, act.paid, act.seconds)
+        yield f"{mark} [{_COLOURS.get(act.state, 'cyan')}]{row}[/]"
+        for line in wrap(BEHAVIOURS[PREFIX + scene.behaviour].sentence, 78):
+            yield f"  [dim]{line}[/]"
+        if act.complaints:
+            yield f"  [red]{act.job['id']}: {'; '.join(act.complaints)}[/]"
+    yield "\n[bold]The kept files, read again: bytes, SHA-256, path[/]"
     for act in acts:
-        for file, artifact in zip(act.files, act.job["artifacts"], strict=False):
-            table.add_row(str(file.relative_to(videos)), f"{artifact['bytes']:,}", artifact["sha256"])
-    return table
+        for path, size, sha256 in act.files:
+            yield f"{size:>6}  {sha256}  {escape(str(path))}"
+    yield ""
+    yield from _totals(acts)
 
 
-def _totals(acts: Sequence[_Act], ledger: Mapping[str, Any]) -> str:
+def _totals(acts: Sequence[_Act]) -> Iterator[str]:
     sent = sum((act.callbacks for act in acts), Counter[str]())
     lost = sum(1 for act in acts if act.paid and BEHAVIOURS[PREFIX + act.scene.behaviour].tell is Tell.NEVER)
-    well = sum(act.went_well for act in acts)
-    return (
-        f"{len(acts)} jobs asked for, {ledger['accepted']} provider jobs created, at most "
-        f"{max(act.paid for act in acts)} for one job; {sum(len(act.files) for act in acts)} files kept, each hashed "
-        "again and found whole.\n"
-        f"Callbacks: {sent['genuine']} genuine, {lost} lost, {sent['duplicate']} doubled, {sent['forged']} forged and "
-        f"not believed.\n{well} of {len(acts)} jobs ended as they should."
+    well = sum(not act.complaints for act in acts)
+    yield (
+        f"{len(acts)} jobs asked for, {sum(act.paid for act in acts)} provider jobs created, "
+        f"never more than {max(act.paid for act in acts)} for one."
     )
+    yield (
+        f"Callbacks: {sent['genuine']} genuine, {sent['duplicate']} doubled, {lost} lost, {sent['forged']} forged "
+        f"({sum(act.forged_believed for act in acts)} believed)."
+    )
+    yield f"{sum(len(act.files) for act in acts)} files kept, all whole by their length and SHA-256."
+    yield f"[{'green' if well == len(acts) else 'red'}]{well} of {len(acts)} jobs ended as they should.[/]"
 
 
-def _sentence(scene: Scene) -> str:
-    return f"[bold]{scene.behaviour}[/]  {BEHAVIOURS[PREFIX + scene.behaviour].sentence}"
-
-
-def _coloured(state: str) -> str:
-    return f"[{_COLOURS.get(state, 'cyan')}]{state}[/]"
+def _table(acts: Sequence[_Act]) -> Table:
+    table = Table("provider", "what is done to it", "state", box=None, header_style="bold", pad_edge=False)
+    for act in acts:
+        table.add_row(act.scene.provider, act.scene.behaviour, f"[{_COLOURS.get(act.state, 'cyan')}]{act.state}[/]")
+    return table

@@ -3,6 +3,9 @@
 Nothing is read for a wrong address, nothing is understood before the signature over the raw bytes is verified, and
 nothing that a stranger can send is answered with a 5xx. 204 says that it is on disk, for new, doubled, late and
 out-of-order reports alike; 503 says that it is not, and that the provider should send it again.
+
+One sender is no provider: `reelkeeper check`, at `/callbacks/check/{name}/{token}`. It is verified like all others, and
+nothing is kept of it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service import signing
 from service.clock import Clock
 from service.model import Report
 from service.providers import Callback, Hint, Provider, Unrelated
@@ -21,6 +25,7 @@ from service.web.body import read_body, require_json
 from service.web.callers import note
 from service.web.refusals import RefusalError
 
+_CHECK = "check"
 _LONGEST_BODY = 262_144  # bytes
 _BODY_SECONDS = 10.0
 _KEPT_HEADERS = frozenset(
@@ -45,14 +50,20 @@ class Callbacks:
         """
         job_id = str(request.path_params["job_id"])
         ours = self._vault.token_matches(job_id, request.path_params["token"])
-        provider = self._providers.get(request.path_params["provider"])
-        if provider is None or not ours:
+        sender = request.path_params["provider"]
+        provider = self._providers.get(sender)
+        if not ours or (provider is None and sender != _CHECK):
             raise _no_such_address()
         note(request, job=job_id)
         require_json(request)
         body = await read_body(request, limit=_LONGEST_BODY, seconds=_BODY_SECONDS)
         callback = Callback(job_id, _joined_headers(request), body, self._clock.now())
-        note(request, verdict=await self._take(provider, callback, provider.receive(callback)))
+        if provider is None:
+            keys = [signing.key_of(secret) for secret in self._vault.callback_secrets(job_id)]
+            signing.verify_standard(keys, callback.headers, body, callback.received_at)
+            note(request, verdict=_CHECK)
+        else:
+            note(request, verdict=await self._take(provider, callback, provider.receive(callback)))
         return Response(status_code=204)
 
     async def _take(self, provider: Provider, callback: Callback, found: Report | Hint | Unrelated) -> str:

@@ -1,0 +1,115 @@
+"""Where sandbox and service play together: `reelkeeper sandbox` runs the one, `reelkeeper demo` both in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from structlog.typing import FilteringBoundLogger
+
+from service.assembly import open_service, serve
+from service.clock import SystemClock
+from service.config import Config
+from service.providers import Manners
+from service.sandbox import Sandbox, serving
+from service.sandbox.demo import Demo
+
+_SECRET = "demo-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages
+# The demonstration's jobs take seconds, so it is polled by the second, and silence is judged soon.
+_MANNERS = Manners(first_poll_ms=4_000, poll_every_ms=1_000, retention_ms=86_400_000, per_minute=6_000, burst=100)
+_DEADLINE = 15  # s
+
+
+@asynccontextmanager
+async def playing(
+    host: str, port: int, webhook_secret: str, *, api_key: str | None = None, speed: float = 1.0
+) -> AsyncIterator[str]:
+    """Run a sandbox while the block runs; yields its address. Raises OSError if it cannot listen there."""
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        stand_in = Sandbox(
+            clock=SystemClock(),
+            chance=secrets.SystemRandom(),
+            webhook_secret=webhook_secret,
+            client=client,
+            api_key=api_key,
+            speed=speed,
+        )
+        async with serving(stand_in, host, port) as url:
+            telling = asyncio.create_task(stand_in.run())
+            try:
+                yield url
+            finally:
+                await _end(telling)
+
+
+async def demonstrate(
+    folder: Path,
+    listener: socket.socket,
+    stop: asyncio.Event,
+    *,
+    once: bool,
+    console: Console,
+    log: FilteringBoundLogger,
+) -> bool:
+    """Play the demonstration on `listener`, keep everything in `folder`, and serve until `stop` is set, or not `once`.
+
+    Returns whether every job ended as it should; False when it was stopped before.
+    """
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with playing("127.0.0.1", 0, _SECRET) as sandbox_url:
+        config = _settings(folder, url, sandbox_url)
+        async with open_service(config, log, manners=_MANNERS, open_status=True) as service:
+            _, key = await service.records.keys.create("demo", "demo", operator=True)
+            demo = Demo(
+                url=url,
+                key=key,
+                sandbox_url=sandbox_url,
+                videos=folder / "videos",
+                clock=SystemClock(),
+                console=console,
+            )
+            service_runs = asyncio.create_task(serve(service, listener, stop))
+            stopped = asyncio.create_task(stop.wait())
+            play = asyncio.create_task(demo.play())
+            try:
+                await asyncio.wait({play, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                well = play.done() and play.result()
+                if play.done() and not once:
+                    demo.show_what_to_try()
+                    await stopped
+            finally:
+                stop.set()
+                await _end(play)
+                await service_runs
+    return well
+
+
+def _settings(folder: Path, url: str, sandbox_url: str) -> Config:
+    return Config.read(
+        {
+            "REELKEEPER_PUBLIC_URL": url,
+            "REELKEEPER_SECRET_KEY": secrets.token_urlsafe(32),
+            "REELKEEPER_DATABASE": f"sqlite:///{folder / 'reelkeeper.db'}",
+            "REELKEEPER_STORAGE": str(folder / "videos"),
+            "REELKEEPER_JOB_DEADLINE": str(_DEADLINE),
+            # Where the sandbox redirects to: another name of this machine.
+            "REELKEEPER_ALLOWED_PRIVATE_HOSTS": f"localhost:{httpx.URL(sandbox_url).port}",
+            "OPENROUTER_BASE_URL": f"{sandbox_url}/api/v1",
+            "OPENROUTER_API_KEY": "demo",
+            "OPENROUTER_WEBHOOK_SECRET": _SECRET,
+            "LLMGATEWAY_BASE_URL": f"{sandbox_url}/v1",
+            "LLMGATEWAY_API_KEY": "demo",
+        }
+    )
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
