@@ -28,14 +28,17 @@ class Pace:
         self._closed_until = 0
 
     def free(self, *, reserve: float = 0.0) -> int:
-        """Return how many calls may be made now, leaving the share `reserve` (0 to 1) of a full bucket to others."""
+        """Return how many calls may be made now, leaving the share `reserve` (0 to 1) of a full bucket to others.
+
+        The share is rounded down, so that below 1 it never keeps all of a small bucket.
+        """
         now = self._clock.now()
         if now < self._closed_until:
             return 0
         if self._per_minute is None:
             return 1_000_000
         self._refill(now)
-        return max(0, int(self._level - reserve * self._burst))
+        return max(0, int(self._level - int(reserve * self._burst)))
 
     def spend(self, calls: int) -> None:
         """Take `calls` that are being made; the level may go below zero when somebody could not wait."""
