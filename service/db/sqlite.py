@@ -52,12 +52,11 @@ class SQLiteDatabase:
         uri = _create(path)
         writer = reader = None
         try:
-            writer = await aiosqlite.connect(path, isolation_level=None, timeout=_BUSY_MS / 1000)
+            writer = await _connect(path)
             await _on_thread(writer, lambda connection: _prepare(connection, clock))
-            reader = await aiosqlite.connect(f"{uri}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_MS / 1000)
+            reader = await _connect(f"{uri}?mode=ro")
             await _on_thread(reader, _dress)
         except BaseException as error:
-            # An unclosed aiosqlite connection keeps the process from exiting.
             for connection in (writer, reader):
                 if connection is not None:
                     await connection.close()
@@ -179,6 +178,14 @@ def _commit(
 def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:  # else SQLite itself did it: after a full disk, for example
         connection.execute("ROLLBACK")
+
+
+async def _connect(database: Path | str) -> aiosqlite.Connection:
+    uri = isinstance(database, str)
+    connection = aiosqlite.connect(database, uri=uri, isolation_level=None, timeout=_BUSY_MS / 1000)
+    # A process that dies before it closes must end, or nobody restarts it; what is committed is safe at any instant.
+    connection._thread.daemon = True  # noqa: SLF001 - aiosqlite has no public name for it
+    return await connection
 
 
 async def _on_thread(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection], T]) -> T:

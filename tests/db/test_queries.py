@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import ast
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import service
+from service.clock import ManualClock
+from service.db import load_queries
+from service.db.sqlite import SQLiteDatabase
+
+QUERIES = load_queries()
+SOURCES = [ast.parse(file.read_text("utf-8")) for file in Path(service.__path__[0]).rglob("*.py")]
+WALKS = {  # queries that are meant to look at every row of something
+    "api_keys": "SCAN api_keys",
+    "count_jobs": "SCAN jobs USING COVERING INDEX jobs_by_due",
+    "report_counts": "SCAN report_counts",
+}
+BY_ID = "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"
+DUE = "SEARCH jobs USING INDEX jobs_by_due (state=? AND provider=? AND due_at<?)"
+PINNED = {
+    "claim_queued": [BY_ID, DUE],
+    "expire_queued": [BY_ID, DUE],
+    "claim_doubtful": [BY_ID, "SEARCH jobs USING INDEX jobs_by_due (state=?)"],
+    "claim_polls": [BY_ID, DUE],
+    "claim_mirrors": [BY_ID, DUE],
+    "jobs": ["SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id<?)"],
+    "tenant_jobs": ["SEARCH jobs USING INDEX jobs_by_tenant (tenant=? AND id<?)"],
+    "report_completed": [
+        BY_ID,
+        "SEARCH other USING INDEX sqlite_autoindex_jobs_2 (provider=? AND provider_job_id=?)",
+    ],
+    "bound_elsewhere": ["SEARCH jobs USING INDEX sqlite_autoindex_jobs_2 (provider=? AND provider_job_id=?)", BY_ID],
+}
+
+
+def constants(node: ast.AST) -> Iterator[str]:
+    for found in ast.walk(node):
+        if isinstance(found, ast.Constant) and isinstance(found.value, str):
+            yield found.value
+
+
+def test_every_query_is_used() -> None:
+    words = {word for source in SOURCES for word in constants(source)}
+    assert set(QUERIES) <= words
+
+
+def test_every_name_that_is_used_is_a_query() -> None:
+    named = set()
+    for node in (node for source in SOURCES for node in ast.walk(source)):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
+            continue
+        if node.func.attr in ("one", "all", "do"):
+            named |= set(constants(node.args[0]))
+        elif node.func.attr in ("_move", "_claim"):
+            named |= {
+                word for argument in node.args if isinstance(argument, ast.Constant) for word in constants(argument)
+            }
+    assert len(named) > len(QUERIES) / 2
+    assert named <= set(QUERIES)
+
+
+def test_a_name_can_be_given_once() -> None:
+    assert load_queries("-- a --\n-- Says.\nSELECT 1;\n\n-- b --\nSELECT 2;\n") == {
+        "a": "-- Says.\nSELECT 1",
+        "b": "SELECT 2",
+    }
+    with pytest.raises(ValueError, match="twice: b"):
+        load_queries("-- b --\nSELECT 1;\n-- a --\nSELECT 2;\n-- b --\nSELECT 3;\n")
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_is_one_statement_and_stands_under_a_sentence(name: str) -> None:
+    assert re.match(r"-- [A-Z].*[.:;,a-z]\n", QUERIES[name])
+    assert ";" not in re.sub(r"--.*", "", QUERIES[name])
+
+
+async def test_every_query_finds_its_rows_by_an_index(tmp_path: Path) -> None:
+    await (await SQLiteDatabase.open(tmp_path / "x.db", ManualClock())).close()
+    connection = sqlite3.connect(tmp_path / "x.db")
+    plans = {}
+    for name, query in QUERIES.items():
+        parameters = dict.fromkeys(re.findall(r":(\w+)", query))
+        plans[name] = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", parameters)]
+    connection.close()
+    walks = {
+        name: step
+        for name, steps in plans.items()
+        for step in steps
+        if step.startswith("SCAN") and "VIRTUAL TABLE" not in step and "subquery" not in step
+    }
+    assert walks.keys() == WALKS.keys()
+    assert all(step.startswith(WALKS[name]) for name, step in walks.items())
+    for name, steps in PINNED.items():
+        jobs = [step for step in plans[name] if re.match("SEARCH (jobs|other)", step)]
+        assert (name, jobs) == (name, steps)
