@@ -31,5 +31,6 @@ Row 3: what moves; siblings do not know each other.
 Row 4: what is run.
     assembly.py      builds every object and wires them
     check.py         `reelkeeper check`
+    stage.py         `reelkeeper sandbox` and `demo`: a sandbox, and a service that plays against it
     __main__.py      the command line
 """

@@ -255,7 +255,6 @@ def demo(
     ] = None,
 ) -> None:
     """Run sandbox and service on this machine, put a dozen jobs through trouble, and show what became of them."""
-
     where = (folder or Path(tempfile.mkdtemp(prefix="reelkeeper-demo-"))).absolute()
     try:
         where.mkdir(parents=True, exist_ok=True)

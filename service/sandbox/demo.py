@@ -28,7 +28,7 @@ from service.sandbox.behaviours import BEHAVIOURS, PREFIX, Tell
 
 _USUAL_SECONDS = 20
 _TAKEN = 204  # the answer to a callback that is believed
-_ROW = "{:<19} {:<10} {:<24} {:<10} {:>4} {:>5}"
+_ROW = "{:<19} {:<10} {} {:<10} {:>4} {:>5}"
 _LOOK_EVERY = 0.25  # s
 _PATIENCE_MS = 90_000
 _FINAL: Final = {"completed", "failed", "cancelled", "expired"}
@@ -228,13 +228,13 @@ def audit(acts: Sequence[_Act], ledger: Mapping[str, Any], videos: Path) -> None
 
 def report(acts: Sequence[_Act]) -> Iterator[str]:
     """Yield the lines of the summary, in rich's markup; only those with a file's path are longer than 80 characters."""
-    head = _ROW.format("what was done", "provider", "how it ended", "told by", "jobs", "s")
+    head = _ROW.format("what was done", "provider", f"{'how it ended':<24}", "told by", "jobs", "s")
     yield f"[bold]  {head}[/]"
     for act in acts:
         scene = act.scene
         mark = "[red]✗[/]" if act.complaints else "[green]✓[/]"
-        row = _ROW.format(scene.behaviour, scene.provider, act.ended, act.told_by, act.paid, act.seconds)
-        yield f"{mark} [{_COLOURS.get(act.state, 'cyan')}]{row}[/]"
+        ended = f"[{_COLOURS.get(act.state, 'cyan')}]{act.ended:<24}[/]"
+        yield f"{mark} {_ROW.format(scene.behaviour, scene.provider, ended, act.told_by, act.paid, act.seconds)}"
         for line in wrap(BEHAVIOURS[PREFIX + scene.behaviour].sentence, 78):
             yield f"  [dim]{line}[/]"
         if act.complaints:
