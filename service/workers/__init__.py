@@ -77,6 +77,7 @@ class Worker(Generic[T]):
         self._pause = pause
         self._awake = asyncio.Event()
         self._stopping = False
+        self._claiming = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
@@ -107,6 +108,8 @@ class Worker(Generic[T]):
         """Claim nothing more; let what is under way finish for `grace` seconds, then interrupt it."""
         self._stopping = True
         self.wake()
+        async with self._claiming:  # what is being claimed just now is under way, too
+            pass
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=grace)
             for task in late:
@@ -114,13 +117,14 @@ class Worker(Generic[T]):
             await asyncio.gather(*late, return_exceptions=True)
 
     async def _start(self) -> list[asyncio.Task[None]]:
-        room = self._concurrency - len(self._tasks)
-        if room <= 0 or self._stopping:
-            return []
-        started = [asyncio.create_task(self._work(item)) for item in await self._step.claim(room)]
-        for task in started:
-            self._tasks.add(task)
-            task.add_done_callback(self._done)
+        async with self._claiming:
+            room = self._concurrency - len(self._tasks)
+            if room <= 0 or self._stopping:
+                return []
+            started = [asyncio.create_task(self._work(item)) for item in await self._step.claim(room)]
+            for task in started:
+                self._tasks.add(task)
+                task.add_done_callback(self._done)
         return started
 
     def _done(self, task: asyncio.Task[None]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Awaitable, Callable, Iterable
 
 from service.clock import Clock
@@ -13,12 +15,14 @@ from service.providers import Provider
 class PacedProviders:
     """Finds providers by name, and lets no more work be claimed than they may be asked for."""
 
-    def __init__(self, providers: Iterable[Provider], clock: Clock) -> None:
+    def __init__(self, providers: Iterable[Provider], clock: Clock, chance: random.Random) -> None:
         self._providers = {provider.name: provider for provider in providers}
         self._paces = {
             name: Pace(clock, provider.manners.per_minute, provider.manners.burst)
             for name, provider in self._providers.items()
         }
+        self._chance = chance
+        self._claiming = asyncio.Lock()
 
     def __getitem__(self, name: str) -> Provider:
         """Return the provider of that name; KeyError when it is not configured."""
@@ -32,12 +36,16 @@ class PacedProviders:
         `reserve` is the share (0 to 1) of each provider's burst that is left to others.
         """
         jobs: list[Job] = []
-        for name, pace in self._paces.items():
-            room = min(limit - len(jobs), pace.free(reserve=reserve))
-            if room > 0:
-                claimed = await claim(name, room)
-                pace.spend(len(claimed))
-                jobs += claimed
+        # In a fixed order, the backlog of a provider that hangs would take every place that becomes free.
+        names = self._chance.sample(list(self._paces), len(self._paces))
+        async with self._claiming:  # what one worker finds free, no other may take before it is spent
+            for name in names:
+                pace = self._paces[name]
+                room = min(limit - len(jobs), pace.free(reserve=reserve))
+                if room > 0:
+                    claimed = await claim(name, room)
+                    pace.spend(len(claimed))
+                    jobs += claimed
         return jobs
 
     def spend(self, name: str, calls: int) -> None:

@@ -24,7 +24,7 @@ from service.store import Claims
 from service.workers.asking import PacedProviders
 from service.workers.copying import copy_output
 
-_NOT_READY = Backoff(first_ms=1_000, most_ms=30_000)
+_NOT_READY = Backoff(first_ms=1_000, most_ms=600_000)
 _FAILED = Backoff(first_ms=5_000, most_ms=600_000)
 _GONE_ATTEMPTS = 3  # a single 410 may be a mistake of a proxy
 

@@ -146,6 +146,28 @@ async def test_work_that_outlasts_the_grace_is_interrupted_and_rescheduled(log: 
     assert step.failures == [("a", InterruptedWorkError.__name__)]
 
 
+async def test_what_is_being_claimed_when_the_service_stops_is_done_within_its_grace(log: FilteringBoundLogger) -> None:
+    step = rows("a")
+    claimed = asyncio.Event()
+    claim = step.claim
+
+    async def claim_slowly(limit: int) -> Sequence[Row]:
+        taken = await claim(limit)
+        await claimed.wait()
+        return taken
+
+    step.claim = claim_slowly  # type: ignore[method-assign]
+    worker = Worker(step, log, concurrency=1, pause=never)
+    running = asyncio.create_task(worker.run())
+    await until(lambda: step.claims)
+    stopping = asyncio.create_task(worker.stop(grace=60))
+    await until(lambda: worker._stopping)
+    claimed.set()
+    await stopping
+    assert step.handled == ["a"]
+    await running
+
+
 async def test_a_store_that_is_away_is_said_and_waited_for(log: FilteringBoundLogger) -> None:
     step = rows("a")
     step.unavailable = StoreUnavailableError("the disk is full")
