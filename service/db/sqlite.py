@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -60,10 +61,8 @@ class SQLiteDatabase:
             for connection in (writer, reader):
                 if connection is not None:
                     await connection.close()
-            if getattr(error, "sqlite_errorname", None) == "SQLITE_NOTADB":
-                raise ConfigurationError(
-                    [f"REELKEEPER_DATABASE: {path} is not a database; for example sqlite:///var/reelkeeper.db"]
-                ) from error
+            if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CANTOPEN")):
+                raise _unusable(path, str(error)) from error
             with _blame(path):
                 raise
         return cls(path, writer, reader)
@@ -199,24 +198,44 @@ def _create(path: Path) -> str:
     """Make sure that the file is there; return its URI."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        # Never opened when it exists: closing it again would drop the locks that SQLite holds on it in this process.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        pass
     except OSError as error:
-        raise ConfigurationError(
-            [
-                f"REELKEEPER_DATABASE: {path} cannot be opened ({error.strerror}); for example sqlite:///var/reelkeeper.db"
-            ]
-        ) from error
+        raise _unusable(path, error.strerror or str(error)) from error
     return path.absolute().as_uri()
+
+
+def _unusable(path: Path, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        [f"REELKEEPER_DATABASE: {path} cannot be used ({reason}); for example sqlite:///var/reelkeeper.db"]
+    )
 
 
 def _prepare(connection: sqlite3.Connection, clock: Clock) -> None:
     """Set what durability and speed need, then bring the schema up to date."""
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA wal_autocheckpoint = 10000")  # pages: fewer pauses, measured a third faster
     _dress(connection)
     _migrate(connection, clock)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # Here SQLite does not wait for a lock of its own accord, and two who open a new file at once would be in each
+    # other's way.
+    deadline = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _dress(connection: sqlite3.Connection) -> None:

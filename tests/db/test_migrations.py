@@ -82,7 +82,7 @@ async def test_the_database_of_a_newer_version_is_refused_and_left_alone(path: P
 
 
 async def test_many_may_open_a_new_database_at_the_same_time(tmp_path: Path) -> None:
-    for attempt in range(10):
+    for attempt in range(5):
         path = tmp_path / f"{attempt}.db"
         opened = await asyncio.gather(*(SQLiteDatabase.open(path, ManualClock()) for _ in range(8)))
         await asyncio.gather(*(database.run(put(f"{number}")) for number, database in enumerate(opened)))

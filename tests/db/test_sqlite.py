@@ -220,7 +220,7 @@ async def test_a_lock_while_opening_is_a_store_that_is_unavailable(path: Path, m
 
 async def test_a_path_that_cannot_be_a_database_is_a_wrong_setting(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is no database, however long one looks at it" * 100)
-    for path in (tmp_path, tmp_path / "text", tmp_path / "text" / "below.db"):
+    for path in (tmp_path, tmp_path / "text", tmp_path / "text" / "below.db", Path("/proc/no/reelkeeper.db")):
         with pytest.raises(ConfigurationError, match="REELKEEPER_DATABASE"):
             await SQLiteDatabase.open(path, ManualClock())
     assert "sqlite:///var/reelkeeper.db" in str(await refusal(tmp_path / "text"))
