@@ -81,6 +81,8 @@ async def demonstrate(
             try:
                 await asyncio.wait({play, stopped}, return_when=asyncio.FIRST_COMPLETED)
                 well = play.done() and play.result()
+                if not play.done():
+                    console.print("\nStopped before every job had ended.")
                 if play.done() and not once:
                     demo.show_what_to_try()
                     await stopped
