@@ -1,0 +1,1 @@
+"""Whole paths through the service, and what becomes of them when anything breaks."""
