@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shlex
-import socket
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
@@ -94,8 +94,13 @@ def keys_create(
     operator: Annotated[bool, typer.Option("--operator", help="May see the status of the whole service.")] = False,
 ) -> None:
     """Make an API key. The key alone is the last line of standard output, this once."""
+    if not name.strip() or not name.isprintable():
+        _fail("NAME must be text on one line; for example my-backend", code=2)
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", tenant):
-        _fail(f"--tenant {tenant!r} must be 1 to 63 lower-case letters, digits, - or _; for example --tenant studio")
+        _fail(
+            f"--tenant {tenant!r} must be 1 to 63 lower-case letters, digits, - or _; for example --tenant studio",
+            code=2,
+        )
 
     async def run(records: Records) -> None:
         record, key = await records.keys.create(name, tenant, operator=operator)
@@ -185,7 +190,7 @@ def jobs_attach(
 ) -> None:
     """Bind the provider's id, which you found there, to a job whose submission has an unknown outcome."""
     if not re.fullmatch(r"[!-~]{1,200}", provider_job_id):
-        _fail("the provider's id must be 1 to 200 visible ASCII characters, as the provider shows it")
+        _fail("the provider's id must be 1 to 200 visible ASCII characters, as the provider shows it", code=2)
     hint = "only a submission with an unknown outcome can be bound, and only to an id that no other job has"
     _change(job_id, lambda records: records.store.attach(job_id, provider_job_id), hint)
 
@@ -227,7 +232,7 @@ def sandbox(
     async def run() -> None:
         stop = stop_on_signals()
         async with AsyncExitStack() as stack:
-            with _explained(host, port, "choose another one with --port"):
+            with _explained(host, port, "choose another one with --port or --host"):
                 stand_in = playing(host, port, webhook_secret, api_key=api_key, speed=speed)
                 url = await stack.enter_async_context(stand_in)
             _out.print(
@@ -280,12 +285,13 @@ async def _serve(config: Config, host: str) -> None:
     stop = stop_on_signals()
     log = logs.logger("reelkeeper")
     sys.setswitchinterval(0.0002)  # s: the database's thread and the loop's hand over sooner, measured a third faster
-    with _explained(host, config.port, "set PORT to another one"):
+    with _explained(host, config.port, "set PORT or --host to another one"):
         listener = listen(host, config.port)
-    async with open_service(config, log) as service:
-        address = f"http://{host}:{listener.getsockname()[1]}"
-        log.info("serve.started", address=address, public_url=config.public_url)
-        await serve(service, listener, stop)
+    with listener:
+        async with open_service(config, log) as service:
+            address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+            log.info("serve.started", address=address, public_url=config.public_url)
+            await serve(service, listener, stop)
     log.info("serve.stopped")
 
 
@@ -295,8 +301,13 @@ def _explained(host: str, port: int, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno and not isinstance(error, socket.gaierror) else error.strerror
-        _fail(f"cannot listen on {host}, port {port}: {why}; {advice}")
+        number = error.errno or 0  # below 0: a name that was not found
+        why = os.strerror(number) if number > 0 else error.strerror
+    except UnicodeError:
+        why = "this cannot be the name of a host"
+    else:
+        return
+    _fail(f"cannot listen on {host}, port {port}: {why}; {advice}")
 
 
 def _print_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -335,6 +346,8 @@ def _run(main: Coroutine[Any, Any, T]) -> T:
         return uvloop.run(main)
     except ConfigurationError as error:
         _fail(*error.mistakes, code=2)
+    except BrokenPipeError:
+        raise  # who read our output has seen enough; typer ends the process quietly
     except (ReelkeeperError, OSError) as error:
         _fail(str(error))
 
@@ -352,6 +365,9 @@ def _fail(*sentences: str, code: int = 1) -> NoReturn:
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to stop
     app()
 
 

@@ -159,12 +159,19 @@ def http_server(app: ASGIApp) -> uvicorn.Server:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind before anything is built, so that a taken port is a plain error and port 0 is known at once."""
+    """Listen before anything is built, so that a taken port is a plain error and port 0 is known at once.
+
+    Who connects early waits. Raises OSError, and UnicodeError for a host that cannot be a name.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol must be named: without it asyncio leaves Nagle on, and an answer may wait 40 ms for the next packet.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
     return listener
 
 
