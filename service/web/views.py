@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -70,15 +69,15 @@ class Views:
 
 
 def _request(job: Job) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(job.request.to_json())
-    return {name: value if name in {"model", "prompt"} else _abbreviated(value) for name, value in fields.items()}
+    asked_for = {name: value for name, value in asdict(job.request).items() if value not in (None, (), {})}
+    return {name: value if name in {"model", "prompt"} else _abbreviated(value) for name, value in asked_for.items()}
 
 
 def _abbreviated(value: object) -> object:
     """Cut `data:` URLs down to what they are: a caller knows what it sent, and a list of jobs must stay small."""
     if isinstance(value, dict):
         return {name: _abbreviated(inner) for name, inner in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_abbreviated(inner) for inner in value]
     if isinstance(value, str) and (head := _DATA.match(value)):
         return f"{head[0]}… ({len(value):,} characters)"

@@ -130,6 +130,15 @@ async def test_a_failure_that_comes_while_the_video_is_copied_changes_nothing(ho
     assert (await now(house, job)).state is State.MIRRORING
 
 
+async def test_progress_that_comes_before_the_submission_was_answered_adopts_the_orphan_too(house: House) -> None:
+    job = await house.submitting()
+    body = openrouter_body("gen-77", "in_progress")
+    assert (await post(house, job, body, house.openrouter_headers(body))).status_code == 204
+    after = await now(house, job)
+    assert (after.state, after.provider_job_id) == (State.RUNNING, "gen-77")
+    assert after.due_at == house.clock.now() + 30_000
+
+
 async def test_progress_is_acknowledged(house: House) -> None:
     job = await house.running()
     assert (await house.call_back(job, "in_progress")).status_code == 204
