@@ -117,7 +117,8 @@ def test_keys_and_tokens_are_known_by_their_form(canary: str) -> None:
 
 
 @given(canaries, st.integers(1_900, 2_100), st.sampled_from(["Bearer ", "https://h/p?s=", "x-api-key: ", "sk-"]))
-@example("canary-12345678", 1_995, "sk-")
+@example("canary-12345678", 1_993, "sk-")
+@example("canary-12345678", 1_988, "Bearer ")
 @example("canary-12345678", 1_985, "Bearer ")
 def test_cutting_a_long_text_leaves_no_piece_of_a_secret(canary: str, place: int, form: str) -> None:
     dots = "." * (place - 1)
