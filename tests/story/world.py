@@ -138,7 +138,8 @@ class World:
         """Let everybody work until the jobs are final; where nothing happens, time goes faster."""
         step, waiting = _STEP, list(job_ids)
         for _ in range(rounds):
-            waiting = [job_id for job_id in waiting if not (await self.job(job_id)).state.final]
+            while waiting and (await self.job(waiting[-1])).state.final:
+                waiting.pop()
             if not waiting:
                 return
             step = _STEP if await self.round() else min(2 * step, _LONGEST_STEP)
