@@ -90,7 +90,7 @@ def _secret_key(text: str, place: int) -> bytes:
         if re.fullmatch(r"[0-9a-fA-F]+", text):
             key = bytes.fromhex(text)
         else:
-            standard = text.replace("-", "+").replace("_", "/").rstrip("=")
+            standard = text.replace("-", "+").replace("_", "/")
             key = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except ValueError:
         raise ValueError(f"holds, as key {place}, text that is neither base64 nor hex") from None

@@ -139,7 +139,7 @@ def test_a_missing_setting_says_so() -> None:
 
 def test_blank_means_unset_and_blanks_around_a_value_do_not_count() -> None:
     assert read(PORT="", REELKEEPER_LOG_FORMAT=" ", OPENROUTER_WEBHOOK_SECRET="\n") == Config.read(RIGHT)
-    assert read(PORT=" 80\n").port == 80
+    assert read(REELKEEPER_STORAGE=" /srv/videos\n").storage == "/srv/videos"
 
 
 def test_quotes_that_a_tool_left_around_a_value_are_a_mistake() -> None:
@@ -210,6 +210,7 @@ def test_a_key_may_be_written_in_hex_and_both_kinds_of_base64(key: bytes) -> Non
         (KEY.hex()[:-1], "neither base64 nor hex"),
         ("a pass phrase that is longer than all of the others", "neither base64 nor hex"),
         ("ß" * 43, "neither base64 nor hex"),
+        (base64.b64encode(KEY).decode() + "!!!!", "neither base64 nor hex"),
         ("0" * 64, "repeat"),
         ("deadbeef" * 8, "repeat"),
         ("changeme" * 6, "repeat"),
@@ -342,49 +343,9 @@ def test_the_default_provider_must_be_on() -> None:
 
 
 def test_a_wrong_key_of_the_default_provider_is_one_mistake_not_two() -> None:
-    told = mistakes({**RIGHT, "OPENROUTER_API_KEY": "two words", "REELKEEPER_DEFAULT_PROVIDER": "openrouter"})
+    wrong = {"OPENROUTER_API_KEY": "two words", "REELKEEPER_DEFAULT_PROVIDER": "openrouter"}
+    told = mistakes({**RIGHT, **wrong, "LLMGATEWAY_API_KEY": "key"})
     assert [sentence.split()[0] for sentence in told] == ["OPENROUTER_API_KEY"]
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"),
-    [
-        ("REELKEEPER_PUBLIC_UR", "REELKEEPER_PUBLIC_URL"),
-        ("reelkeeper_storage", "REELKEEPER_STORAGE"),
-        ("REELKEEPER_SECRET_KEYS", "REELKEEPER_SECRET_KEY"),
-        ("REELKEEPER_MAX_VIDEO_SIZE", "REELKEEPER_MAX_VIDEO_BYTES"),
-    ],
-)
-def test_an_unknown_setting_is_told_with_what_was_meant(name: str, meant: str) -> None:
-    (sentence,) = mistakes({**RIGHT, name: "canary"})
-    assert sentence.startswith(f"{name} ")
-    assert f"did you mean {meant}?" in sentence
-    assert "canary" not in sentence
-
-
-def test_a_name_that_resembles_nothing_gets_the_whole_list() -> None:
-    (sentence,) = mistakes({**RIGHT, "REELKEEPER_ZQXJ_ZQXJ_ZQXJ_ZQXJ_ZQXJ": "1"})
-    assert all(name in sentence for name in SETTINGS)
-
-
-def test_variables_of_tests_and_of_other_programs_are_left_alone() -> None:
-    environ = {**RIGHT, "REELKEEPER_TEST_ANYTHING": "1", "HOME": "/root", "OPENROUTER_MODEL": "x"}
-    assert Config.read(environ) == Config.read(RIGHT)
-
-
-def test_what_kubernetes_puts_into_a_container_is_no_mistake() -> None:
-    injected = {
-        "REELKEEPER_SERVICE_HOST": "10.0.0.1",
-        "REELKEEPER_SERVICE_PORT": "80",
-        "REELKEEPER_SERVICE_PORT_HTTP": "80",
-        "REELKEEPER_PORT": "tcp://10.0.0.1:80",
-        "REELKEEPER_PORT_80_TCP": "tcp://10.0.0.1:80",
-        "REELKEEPER_PORT_80_TCP_ADDR": "10.0.0.1",
-        "REELKEEPER_WEB_SERVICE_HOST": "10.0.0.2",
-        "REELKEEPER_WEB_PORT_80_TCP_PROTO": "tcp",
-    }
-    assert Config.read({**RIGHT, **injected}) == Config.read(RIGHT)
-    assert len(mistakes({**RIGHT, "REELKEEPER_PORT": "8080"})) == 1
 
 
 def refusal(environ: Mapping[str, str]) -> ConfigurationError | None:
