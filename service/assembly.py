@@ -152,6 +152,7 @@ def http_server(app: ASGIApp) -> uvicorn.Server:
         log_config=None,
         lifespan="off",
         http="httptools",
+        ws="none",
         server_header=False,
         timeout_graceful_shutdown=int(_GRACE),
     )
