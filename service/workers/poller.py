@@ -70,8 +70,10 @@ class Poller:
 
     async def failed(self, item: Job, error: Exception) -> str:
         """Ask again: at once after a restart, later after a fault of ours."""
-        wait = 0 if isinstance(error, InterruptedWorkError) else self._after_error(item, None)
-        await self._later(item, wait, answered=False)
+        if isinstance(error, InterruptedWorkError):  # which must not be taken for silence, even at the deadline
+            await self._claims.poll_again(item, self._clock.now(), answered=False)
+            return "interrupted"
+        await self._later(item, self._after_error(item, None), answered=False)
         return "later"
 
     def _interval(self, job: Job, poll_every_ms: int) -> int:

@@ -1,0 +1,270 @@
+"""What becomes of a job's outputs for each way in which a download can go."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from service.errors import (
+    BadOutputError,
+    InterruptedWorkError,
+    OutputError,
+    OutputGoneError,
+    OutputNotReadyError,
+    OutputTooLargeError,
+    StorageError,
+)
+from service.model import Billable, ErrorCode, Job, Status
+from service.outbound import public_client
+from service.providers import Location, Manners
+from service.sandbox.downloads import VIDEOS
+from service.storage import Storage
+from service.workers.mirror import Mirror
+from tests.servers import Loopback, answer, loopback
+from tests.store.world import RETENTION_MS, TIMING, report
+from tests.workers.stage import Scripted, Stage
+
+VIDEO = VIDEOS[0]
+GOOD, GONE, LATER, PAGE = answer(VIDEO), answer(status=410), answer(status=409), answer(b"<html>sign in")
+
+
+class Shop:
+    """A server that gives its answers in turn, by path; and the mirror that buys there."""
+
+    def __init__(self, stage: Stage, mirror: Mirror, server: Loopback, videos: Path) -> None:
+        self.stage = stage
+        self.mirror = mirror
+        self.server = server
+        self.videos = videos
+        self.shelf: dict[str, list[bytes]] = {}
+
+    def sells(self, *places: Sequence[bytes]) -> None:
+        """Offer the outputs at as many places; each gives its answers in turn, the last one for ever."""
+        self.shelf = {f"/{place}": list(answers) for place, answers in enumerate(places)}
+        self.stage.alpha.places = [Location(self.server.url(f"{path}?index={{index}}")) for path in self.shelf]
+
+    async def mirroring(self, outputs: int = 1) -> Job:
+        """Return a job whose outputs are to be copied."""
+        job = await self.stage.running()
+        await self.stage.world.apply(job, report(Status.COMPLETED, f"at-{job.id}", outputs=outputs))
+        return await self.stage.world.now(job)
+
+    async def copies(self) -> list[str]:
+        return await self.stage.step(self.mirror)
+
+    def stored(self) -> list[str]:
+        return sorted(str(path.relative_to(self.videos)) for path in self.videos.rglob("*") if path.is_file())
+
+
+def mirror_of(stage: Stage, client_of: Loopback, videos: Path, stack: AsyncExitStack) -> Mirror:
+    client = public_client([client_of.host])
+    stack.push_async_callback(client.aclose)
+    chance = random.Random(5)  # noqa: S311 - the same jitter in every run
+    storage = Storage.open(str(videos))
+    return Mirror(stage.world.claims, stage.paced, client, storage, stage.clock, chance, max_bytes=1_000_000)
+
+
+@pytest.fixture
+async def shop(stage: Stage, tmp_path: Path) -> AsyncIterator[Shop]:
+    async def talk(head: str, writer: asyncio.StreamWriter) -> None:
+        answers = open_shop.shelf[head.split()[1].partition("?")[0]]
+        writer.write(answers.pop(0) if len(answers) > 1 else answers[0])
+
+    async with loopback(talk) as server, AsyncExitStack() as stack:
+        videos = tmp_path / "videos"
+        open_shop = Shop(stage, mirror_of(stage, server, videos, stack), server, videos)
+        yield open_shop
+
+
+async def test_a_whole_output_completes_the_job(shop: Shop, stage: Stage) -> None:
+    shop.sells([GOOD])
+    job = await shop.mirroring()
+    assert await shop.copies() == ["completed"]
+    now = await stage.world.now(job)
+    assert now.state == "completed"
+    assert [artifact.key for artifact in now.artifacts] == shop.stored() == [f"acme/2026/09/{job.id}/0.mp4"]
+
+
+async def test_an_output_that_was_kept_is_not_fetched_again(shop: Shop, stage: Stage) -> None:
+    shop.sells([GOOD, PAGE, GOOD])
+    job = await shop.mirroring(outputs=3)
+    assert await shop.copies() == ["later"]
+    assert [artifact.index for artifact in (await stage.world.now(job)).artifacts] == [0]
+    stage.clock.advance(await stage.wait(job))
+    assert await shop.copies() == ["completed"]
+    asked = [head.split()[1] for head in shop.server.requests]
+    assert asked == ["/0?index=0", "/0?index=1", "/0?index=1", "/0?index=2"]
+    assert [artifact.index for artifact in (await stage.world.now(job)).artifacts] == [0, 1, 2]
+
+
+async def test_every_output_is_a_call_that_the_providers_pace_counts(shop: Shop, stage: Stage) -> None:
+    stage.providers["alpha"] = Scripted("alpha", Manners(1, 1, 1, per_minute=60, burst=5))
+    stage.wire()
+    async with AsyncExitStack() as stack:
+        shop.mirror = mirror_of(stage, shop.server, shop.videos, stack)
+        shop.sells([GOOD])
+        await shop.mirroring(outputs=4)
+        assert await shop.copies() == ["completed"]
+        for _ in range(5):
+            await stage.world.queued()
+        assert len(await stage.step(stage.submitter)) == 1
+
+
+# Later
+
+
+async def test_what_is_no_video_is_asked_for_ever_more_rarely(shop: Shop, stage: Stage) -> None:
+    shop.sells([PAGE])
+    job = await shop.mirroring()
+    for meant in [5, 10, 20, 40, 80, 160, 320, 600, 600]:
+        assert await shop.copies() == ["later"]
+        wait = await stage.wait(job)
+        assert meant * 800 <= wait <= meant * 1_200
+        stage.clock.advance(wait)
+    now = await stage.world.now(job)
+    assert (now.state, now.lease, shop.stored()) == ("mirroring", None, [])
+
+
+async def test_what_is_not_ready_is_asked_for_sooner(shop: Shop, stage: Stage) -> None:
+    shop.sells([LATER])
+    job = await shop.mirroring()
+    for meant in [1, 2, 4, 8]:
+        assert await shop.copies() == ["later"]
+        wait = await stage.wait(job)
+        assert meant * 800 <= wait <= meant * 1_200
+        stage.clock.advance(wait)
+
+
+async def test_a_source_that_says_when_to_come_back_is_obeyed(shop: Shop, stage: Stage) -> None:
+    shop.sells([answer(b"", "Retry-After: 120", status=503)])
+    job = await shop.mirroring()
+    assert await shop.copies() == ["later"]
+    assert await stage.wait(job) == 120_000
+
+
+async def test_a_copy_that_our_stopping_cuts_short_is_made_again_at_once(shop: Shop, stage: Stage) -> None:
+    job = await shop.mirroring()
+    stage.clock.advance(RETENTION_MS)
+    [claimed] = await shop.mirror.claim(1)
+    assert await shop.mirror.failed(claimed, InterruptedWorkError("stopping")) == "interrupted"
+    assert (await stage.world.now(job)).state == "mirroring"
+    assert await stage.wait(job) == 0
+
+
+async def test_a_copy_whose_lease_was_lost_is_nobodys(shop: Shop, stage: Stage) -> None:
+    shop.sells([GOOD])
+    job = await shop.mirroring()
+    [late] = await shop.mirror.claim(1)
+    stage.clock.advance(TIMING.lease)
+    [claimed] = await shop.mirror.claim(1)
+    assert await shop.mirror.handle(late) == "lease lost"
+    assert not await shop.mirror.renew(late)
+    assert (await stage.world.now(job)).artifacts == ()
+    assert await shop.mirror.renew(claimed)
+    assert await shop.mirror.handle(claimed) == "completed"
+
+
+# Several places
+
+
+async def test_an_output_that_is_gone_at_one_place_is_taken_from_the_other(shop: Shop, stage: Stage) -> None:
+    shop.sells([GONE], [GOOD])
+    job = await shop.mirroring()
+    assert await shop.copies() == ["completed"]
+    assert [head.split()[1] for head in shop.server.requests] == ["/0?index=0", "/1?index=0"]
+    assert (await stage.world.now(job)).state == "completed"
+
+
+async def test_an_output_that_is_good_at_the_first_place_is_not_looked_for_at_others(shop: Shop) -> None:
+    shop.sells([GOOD], [GOOD])
+    await shop.mirroring()
+    assert await shop.copies() == ["completed"]
+    assert [head.split()[1] for head in shop.server.requests] == ["/0?index=0"]
+
+
+@pytest.mark.parametrize("places", [(GONE, LATER), (LATER, GONE), (GONE, PAGE)])
+async def test_as_long_as_one_place_gives_hope_the_output_is_not_gone(
+    shop: Shop, stage: Stage, places: Sequence[bytes]
+) -> None:
+    shop.sells(*([place] for place in places))
+    job = await shop.mirroring()
+    for _ in range(5):
+        assert await shop.copies() == ["later"]
+        stage.clock.advance(await stage.wait(job))
+
+
+# The end
+
+
+async def test_gone_is_believed_at_the_third_time(shop: Shop, stage: Stage) -> None:
+    shop.sells([GONE], [GONE])
+    job = await shop.mirroring()
+    for _ in range(2):
+        assert await shop.copies() == ["later"]
+        stage.clock.advance(await stage.wait(job))
+    [outcome] = await shop.copies()
+    assert outcome.startswith("gave up: ")
+    now = await stage.world.now(job)
+    assert now.error is not None
+    assert (now.state, now.error.code, now.error.billable) == ("failed", ErrorCode.OUTPUT_UNAVAILABLE, Billable.YES)
+
+
+async def test_gone_once_may_be_a_mistake(shop: Shop, stage: Stage) -> None:
+    shop.sells([GONE, GONE, GOOD])
+    job = await shop.mirroring()
+    for outcome in ("later", "later", "completed"):
+        assert await shop.copies() == [outcome]
+        if outcome == "later":
+            stage.clock.advance(await stage.wait(job))
+
+
+async def test_what_is_too_large_is_given_up_at_once(shop: Shop, stage: Stage) -> None:
+    shop.sells([answer(VIDEO, length=1_000_001)])
+    job = await shop.mirroring()
+    [outcome] = await shop.copies()
+    assert outcome.startswith("gave up: the video is 1,000,001 bytes; REELKEEPER_MAX_VIDEO_BYTES allows 1,000,000")
+    assert (await stage.world.now(job)).state == "failed"
+    assert len(shop.server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OutputError("reset"), BadOutputError("HTML"), OutputNotReadyError("409"), OutputGoneError("410")],
+)
+async def test_the_end_of_the_retention_ends_the_hope(shop: Shop, stage: Stage, error: OutputError) -> None:
+    job = await shop.mirroring()
+    stage.clock.advance(RETENTION_MS - 1)
+    [claimed] = await shop.mirror.claim(1)
+    assert await shop.mirror.failed(claimed, error) == "later"
+    stage.clock.advance(max(1, await stage.wait(job)))
+    [claimed] = await shop.mirror.claim(1)
+    assert await shop.mirror.failed(claimed, error) == f"gave up: {error}"
+    now = await stage.world.now(job)
+    assert now.error is not None
+    assert now.error.message == str(error)
+
+
+@pytest.mark.parametrize("error", [StorageError("the bucket is away"), ValueError("a fault of ours")])
+async def test_a_fault_of_ours_never_ends_a_job(shop: Shop, stage: Stage, error: Exception) -> None:
+    job = await shop.mirroring()
+    for _ in range(20):
+        stage.clock.advance(max(RETENTION_MS, await stage.wait(job)))
+        [claimed] = await shop.mirror.claim(1)
+        assert await shop.mirror.failed(claimed, error) == "later"
+        assert 4_000 <= await stage.wait(job) <= 720_000
+
+
+async def test_a_job_that_was_given_up_is_copied_when_an_operator_wants_it(shop: Shop, stage: Stage) -> None:
+    job = await shop.mirroring()
+    [claimed] = await shop.mirror.claim(1)
+    await shop.mirror.failed(claimed, OutputTooLargeError("too large"))
+    shop.sells([PAGE, GOOD])
+    assert await stage.world.store.remirror(job.id, RETENTION_MS) is not None
+    assert await shop.copies() == ["later"]
+    stage.clock.advance(await stage.wait(job))
+    assert await shop.copies() == ["completed"]
