@@ -37,14 +37,18 @@ _DAY_MS = 86_400_000
 _LARGEST_PORT = 65_535
 _SANDBOX_SECRET = "sandbox-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="One call, one paid job, one kept video.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="One call, one paid job, one kept video.",
+)
 keys_app = typer.Typer(no_args_is_help=True, help="API keys of callers and operators.")
 jobs_app = typer.Typer(no_args_is_help=True, help="Jobs, in the database on this machine.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(jobs_app, name="jobs")
 
 _out = Console()
-_err = Console(stderr=True)
 
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every one.")]
 
@@ -65,7 +69,7 @@ def check() -> None:
     async def run() -> bool:
         well = True
         async for finding in examine(config, SystemClock()):
-            _out.print(_line(finding), highlight=False)
+            _out.print(_line(finding), highlight=False, soft_wrap=True)
             well = well and finding.well
         return well
 
@@ -79,7 +83,7 @@ def migrate() -> None:
     config = _config()
 
     async def run(_: Records) -> None:
-        _out.print(f"{config.database} is up to date", highlight=False)
+        typer.echo(f"{config.database} is up to date")
 
     _with_records(config, run)
 
@@ -105,9 +109,8 @@ def keys_create(
     async def run(records: Records) -> None:
         record, key = await records.keys.create(name, tenant, operator=operator)
         role = "an operator key" if operator else "a key"
-        _err.print(
-            f"{record.id}: {role} for {name}, tenant {tenant}. It is not stored and not shown again:", highlight=False
-        )
+        about = f"{record.id}: {role} for {name}, tenant {tenant}. It is not stored and not shown again:"
+        typer.echo(about, err=True)
         typer.echo(key)
 
     _with_records(_config(), run)
@@ -135,7 +138,7 @@ def keys_revoke(key_id: Annotated[str, typer.Argument(help="The key's id, as `ke
     async def run(records: Records) -> None:
         if await records.keys.revoke(key_id) is None:
             _fail(f"there is no valid key {key_id}; `reelkeeper keys list` shows them")
-        _out.print(f"{key_id} is revoked", highlight=False)
+        typer.echo(f"{key_id} is revoked")
 
     _with_records(_config(), run)
 
@@ -212,7 +215,7 @@ def _change(job_id: str, change: Callable[[Records], Awaitable[Job | None]], hin
             code = f" ({before.error.code})" if before.error else ""
             bound = f", and has the provider's id {before.provider_job_id}" if before.provider_job_id else ""
             _fail(f"{job_id} is {before.state}{code}{bound}: {hint}")
-        _out.print(f"{job_id} is {after.state}", highlight=False)
+        typer.echo(f"{job_id} is {after.state}")
 
     _with_records(_config(), run)
 
@@ -235,15 +238,12 @@ def sandbox(
             with _explained(host, port, "choose another one with --port or --host"):
                 stand_in = playing(host, port, webhook_secret, api_key=api_key, speed=speed)
                 url = await stack.enter_async_context(stand_in)
-            _out.print(
+            typer.echo(
                 f"{url}/ says what each model name does, {url}/sandbox/ledger what was asked.\n"
                 "For `reelkeeper serve`:\n\n"
                 f"export OPENROUTER_BASE_URL={url}/api/v1 OPENROUTER_API_KEY={shlex.quote(api_key or 'any')} "
                 f"OPENROUTER_WEBHOOK_SECRET={shlex.quote(webhook_secret)}\n"
                 f"export LLMGATEWAY_BASE_URL={url}/v1 LLMGATEWAY_API_KEY={shlex.quote(api_key or 'any')}\n",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
             )
             await stop.wait()
 
@@ -359,7 +359,7 @@ def _line(finding: Finding) -> str:
 
 def _fail(*sentences: str, code: int = 1) -> NoReturn:
     for sentence in sentences:
-        _err.print(f"reelkeeper: {escape(sentence)}", highlight=False, soft_wrap=True)
+        typer.echo(f"reelkeeper: {sentence}", err=True)
     raise typer.Exit(code)
 
 

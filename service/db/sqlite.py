@@ -184,7 +184,12 @@ async def _connect(database: Path | str) -> aiosqlite.Connection:
     connection = aiosqlite.connect(database, uri=uri, isolation_level=None, timeout=_BUSY_MS / 1000)
     # A process that dies before it closes must end, or nobody restarts it; what is committed is safe at any instant.
     connection._thread.daemon = True  # noqa: SLF001 - aiosqlite has no public name for it
-    return await connection
+    try:
+        return await connection
+    except BaseException:
+        # Its thread is told to stop and not waited for: it would speak to a loop that is closed by then.
+        connection._thread.join()  # noqa: SLF001 - see above
+        raise
 
 
 async def _on_thread(connection: aiosqlite.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
