@@ -71,6 +71,9 @@ async def test_a_key_counts_for_one_tenant_and_one_operation(
     assert isinstance(second, Created)
     assert not second.replayed
     assert second.job.id != first.id
+    assert await world.store.create_job(FOX, KEY) == Created(first, replayed=True)
+    if idempotency is not None:
+        assert await world.store.create_job(new, idempotency) == Created(second.job, replayed=True)
 
 
 # Receipts
