@@ -109,7 +109,7 @@ class _Act:
         if self.state != expected.ends:
             found.append(f"it should have ended as {expected.ends}")
         if self.paid != expected.paid:
-            found.append(f"it should have cost {expected.paid} provider jobs")
+            found.append(f"it should have cost {expected.paid} provider jobs, and cost {self.paid}")
         if len(self.files) != expected.files:
             found.append(f"{expected.files} whole files should have been kept, {len(self.files)} were")
         if self.forged_believed:
@@ -227,7 +227,7 @@ def audit(acts: Sequence[_Act], ledger: Mapping[str, Any], videos: Path) -> None
 
 
 def report(acts: Sequence[_Act]) -> Iterator[str]:
-    """Yield the lines of the summary, in rich's markup; only those with a file's path are longer than 80 characters."""
+    """Yield the lines of the summary, in rich's markup; only those with an id or a path are longer than 80 columns."""
     head = _ROW.format("what was done", "provider", f"{'how it ended':<24}", "told by", "jobs", "s")
     yield f"[bold]  {head}[/]"
     for act in acts:

@@ -1,0 +1,1 @@
+"""The command line, as operators and their scripts meet it."""

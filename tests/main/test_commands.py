@@ -1,0 +1,124 @@
+"""Help, settings, the database and keys."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.main.shell import Shell
+from tests.test_docs import commands
+
+# Help
+
+
+@pytest.mark.parametrize("words", [(), ("keys",), ("jobs",), *(name.split() for name in commands())])
+def test_every_command_explains_itself(words: tuple[str, ...], shell: Shell) -> None:
+    result = shell.run(*words, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_a_mistyped_command_is_told(shell: Shell) -> None:
+    assert "No such command 'serv'" in shell.fails("serv", code=2)
+
+
+# Settings
+
+
+def test_every_mistake_in_the_settings_is_told_at_once(shell: Shell) -> None:
+    wrong = {"REELKEEPER_PUBLIC_URL": "http://videos.example.com", "REELKEEPER_SECRET_KEY": None, "PORT": "66000"}
+    said = shell.fails("serve", code=2, **wrong, REELKEEPER_DATABSE="x", OPENROUTER_API_KEY=None).splitlines()
+    assert all(line.startswith("reelkeeper: ") for line in said)
+    named = [line.split()[1] for line in said]
+    assert set(named) == {
+        "REELKEEPER_PUBLIC_URL",
+        "REELKEEPER_SECRET_KEY",
+        "REELKEEPER_DATABSE",
+        "OPENROUTER_API_KEY",
+        "PORT",
+    }
+    assert "did you mean REELKEEPER_DATABASE?" in "\n".join(said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("check",), ("migrate",), ("keys", "list"), ("keys", "create", "x"), ("jobs", "list"), ("jobs", "show", "x")],
+)
+def test_no_command_works_with_wrong_settings(words: tuple[str, ...], shell: Shell) -> None:
+    assert "REELKEEPER_SECRET_KEY must be set" in shell.fails(*words, code=2, REELKEEPER_SECRET_KEY=None)
+
+
+# The database
+
+
+def test_migrate_makes_the_database_and_its_folder_and_may_be_repeated(shell: Shell) -> None:
+    path = shell.folder / "not" / "there" / "yet.db"
+    for _ in range(2):
+        result = shell.run("migrate", REELKEEPER_DATABASE=f"sqlite:///{path}")
+        assert (result.exit_code, result.stdout) == (0, f"{path} is up to date\n")
+    assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("words", [("migrate",), ("keys", "list"), ("jobs", "list"), ("serve",)])
+def test_a_file_that_is_no_database_is_told_and_left_alone(words: tuple[str, ...], shell: Shell) -> None:
+    path = shell.folder / "notes.txt"
+    path.write_text("no database " * 1000)
+    said = shell.fails(*words, code=2, REELKEEPER_DATABASE=f"sqlite:///{path}", PORT="0")
+    assert str(path) in said
+    assert "is not a database" in said
+    assert path.read_text() == "no database " * 1000
+
+
+def test_a_folder_where_a_database_should_be_is_told(shell: Shell) -> None:
+    said = shell.fails("migrate", code=2, REELKEEPER_DATABASE=f"sqlite:///{shell.folder}")
+    assert f"REELKEEPER_DATABASE: {shell.folder} " in said
+
+
+# Keys
+
+
+def test_the_key_is_all_of_standard_output(shell: Shell) -> None:
+    result = shell.run("keys", "create", "my-backend")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"rk_[A-Za-z0-9]{43}\n", result.stdout)
+    assert "a key for my-backend, tenant default" in result.stderr
+
+
+def test_a_shell_can_keep_the_key_in_a_variable(shell: Shell) -> None:
+    script = f'KEY=$("{sys.executable}" -m service keys create x --tenant studio 2>/dev/null) && echo "[$KEY]"'
+    said = subprocess.run(  # noqa: S603 - our own line
+        ["/bin/sh", "-c", script], cwd=shell.folder, env=shell.environment(), capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"\[rk_[A-Za-z0-9]{43}\]\n", said.stdout)
+
+
+def test_keys_are_listed_without_themselves_and_revoked(shell: Shell) -> None:
+    keys = [
+        shell.run("keys", "create", "Jane's [red]backend", "--tenant", "studio").stdout.strip(),
+        shell.run("keys", "create", "ops", "--operator").stdout.strip(),
+    ]
+    listed = shell.run("keys", "list")
+    rows = [line.split("\t") for line in listed.stdout.splitlines()]
+    assert [row[1:4] for row in rows] == [
+        ["Jane's [red]backend", "studio", "caller"],
+        ["ops", "default", "operator"],
+    ]
+    assert not any(key[3:] in listed.output for key in keys)
+
+    assert shell.run("keys", "revoke", rows[0][0]).stdout == f"{rows[0][0]} is revoked\n"
+    assert [bool(line.split("\t")[5]) for line in shell.run("keys", "list").stdout.splitlines()] == [True, False]
+    said = shell.fails("keys", "revoke", rows[0][0])
+    assert said == f"reelkeeper: there is no valid key {rows[0][0]}; `reelkeeper keys list` shows them\n"
+
+
+@pytest.mark.parametrize("tenant", ["", "Studio", "a/b", "..", "-a", "a" * 64, "ä"])
+def test_a_tenant_that_could_not_be_part_of_a_path_is_refused(tenant: str, shell: Shell) -> None:
+    assert "for example --tenant studio" in shell.fails("keys", "create", "x", f"--tenant={tenant}", code=2)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "\x1b[31m"])
+def test_a_name_that_nobody_could_read_is_refused(name: str, shell: Shell) -> None:
+    assert "NAME must be text on one line" in shell.fails("keys", "create", name, code=2)

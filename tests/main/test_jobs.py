@@ -1,0 +1,204 @@
+"""What an operator does with jobs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+
+import pytest
+from rich.console import Console
+
+from service import __main__ as command_line
+from service.assembly import Records
+from service.model import Artifact, ErrorCode, Job, JobError, Output, Report, Source, State, Status, VideoRequest
+from service.store import NewJob
+from tests.main.shell import Shell
+
+JOB_ID = re.compile(r"job_[0-9a-z]{26}")
+
+
+async def queued(records: Records, model: str = "google/veo-3.1") -> Job:
+    created = await records.store.create_job(NewJob("studio", "openrouter", VideoRequest(model=model, prompt="a cat")))
+    assert not hasattr(created, "job_id")
+    return created.job
+
+
+async def submitting(records: Records) -> Job:
+    job = await queued(records)
+    return {each.id: each for each in await records.claims.claim_queued("openrouter", 10)}[job.id]
+
+
+async def in_doubt(records: Records) -> Job:
+    job = await records.claims.in_doubt(await submitting(records), "no answer")
+    assert job is not None
+    return job
+
+
+async def running(records: Records) -> Job:
+    job = await records.store.submitted((await submitting(records)).id, "gen-1", "pending", first_poll_ms=60_000)
+    assert job is not None
+    return job
+
+
+async def refused(records: Records) -> Job:
+    job = await records.claims.refused(await submitting(records), JobError(ErrorCode.INVALID_REQUEST, "no such size"))
+    assert job is not None
+    return job
+
+
+async def unavailable(records: Records) -> Job:
+    job = await running(records)
+    report = Report(Status.COMPLETED, "completed", "gen-1", outputs=(Output(0),))
+    await records.store.apply(job.id, report, Source.POLL, poll_ms=1, retention_ms=1)
+    [job] = await records.claims.claim_mirrors("openrouter", 1)
+    ended = await records.claims.give_up_mirror(job, JobError(ErrorCode.OUTPUT_UNAVAILABLE, "gone"))
+    assert ended is not None
+    return ended
+
+
+async def completed(records: Records) -> Job:
+    job = await running(records)
+    report = Report(Status.COMPLETED, "completed", "gen-1", outputs=(Output(0),))
+    await records.store.apply(job.id, report, Source.POLL, poll_ms=1, retention_ms=1)
+    [job] = await records.claims.claim_mirrors("openrouter", 1)
+    await records.claims.keep_artifact(job, Artifact(0, f"studio/{job.id}/0.mp4", 1, "ab" * 32, "video/mp4"))
+    done = await records.claims.mirrored(job)
+    assert done is not None
+    return done
+
+
+def test_jobs_are_listed_as_lines_for_programs(shell: Shell) -> None:
+    first, second = shell.with_records(refused), shell.with_records(queued)
+    result = shell.run("jobs", "list", COLUMNS="40")
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [row[:4] + row[5:] for row in rows] == [
+        [second.id, "queued", "openrouter", "google/veo-3.1", ""],
+        [first.id, "failed", "openrouter", "google/veo-3.1", "invalid_request"],
+    ]
+    assert shell.run("jobs", "list", "--state", "failed").stdout.count("\n") == 1
+    assert shell.run("jobs", "list", "--limit", "1").stdout.count("\n") == 1
+    assert shell.run("jobs", "list", "--tenant", "nobody").stdout == ""
+
+
+def test_jobs_are_listed_by_every_state_and_by_no_other_word(shell: Shell) -> None:
+    assert "'queued'" in shell.fails("jobs", "list", "--state", "nonsense", code=2)
+    for each in State:
+        assert shell.run("jobs", "list", "--state", each).exit_code == 0
+
+
+@pytest.mark.parametrize("columns", [60, 80, 140])
+def test_ids_are_whole_on_a_narrow_terminal(columns: int, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = shell.with_records(refused)
+    terminal = io.StringIO()
+    monkeypatch.setattr(command_line, "_out", Console(file=terminal, force_terminal=True, width=columns))
+    assert shell.run("jobs", "list").exit_code == 0
+    assert JOB_ID.findall(terminal.getvalue()) == [job.id]
+    assert "…" not in terminal.getvalue()
+
+
+def test_what_a_caller_named_cannot_steer_a_terminal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.with_records(lambda records: queued(records, "[/]\x1b]0;title\x07\tmodel"))
+    plain = shell.run("jobs", "list").stdout
+    terminal = io.StringIO()
+    monkeypatch.setattr(command_line, "_out", Console(file=terminal, force_terminal=True, width=140))
+    assert shell.run("jobs", "list").exit_code == 0
+    for shown in (plain, terminal.getvalue()):
+        assert "[/]\ufffd]0;title\ufffd\ufffdmodel" in shown
+        assert "\x1b]" not in shown
+
+
+def test_a_job_is_shown_with_its_history_as_json(shell: Shell) -> None:
+    job = shell.with_records(running)
+    shown = json.loads(shell.run("jobs", "show", job.id, COLUMNS="40").stdout)
+    assert (shown["id"], shown["state"], shown["provider_job_id"]) == (job.id, "running", "gen-1")
+    assert [event["type"] for event in shown["events"]] == ["job.queued", "job.submitting", "job.running"]
+
+
+@pytest.mark.parametrize("words", [("show",), ("cancel",), ("attach", "gen-1"), ("remirror",)])
+def test_a_job_that_is_not_there_is_told(words: tuple[str, ...], shell: Shell) -> None:
+    said = shell.fails("jobs", words[0], "job_[red]nope", *words[1:])
+    assert said == "reelkeeper: there is no job job_[red]nope; `reelkeeper jobs list` shows the newest\n"
+
+
+def test_a_queued_job_is_cancelled_once(shell: Shell) -> None:
+    job = shell.with_records(queued)
+    assert shell.run("jobs", "cancel", job.id).stdout == f"{job.id} is cancelled\n"
+    said = shell.fails("jobs", "cancel", job.id)
+    assert said.startswith(f"reelkeeper: {job.id} is cancelled (cancelled): only a queued job can be cancelled")
+
+
+def test_a_submitted_job_is_not_cancelled(shell: Shell) -> None:
+    job = shell.with_records(running)
+    said = shell.fails("jobs", "cancel", job.id)
+    assert f"{job.id} is running, and has the provider's id gen-1: only a queued job can be cancelled" in said
+    assert state(shell, job) == "running"
+
+
+def state(shell: Shell, job: Job) -> str:
+    return str(json.loads(shell.run("jobs", "show", job.id).stdout)["state"])
+
+
+def test_an_unknown_outcome_is_bound_to_the_id_that_an_operator_found(shell: Shell) -> None:
+    job = shell.with_records(in_doubt)
+    assert shell.run("jobs", "attach", job.id, "gen-found").stdout == f"{job.id} is running\n"
+    shown = json.loads(shell.run("jobs", "show", job.id).stdout)
+    assert shown["provider_job_id"] == "gen-found"
+    said = shell.fails("jobs", "attach", job.id, "gen-other")
+    assert f"{job.id} is running, and has the provider's id gen-found: only a submission with an unknown" in said
+
+
+def test_an_id_of_another_job_is_not_bound(shell: Shell) -> None:
+    shell.with_records(running)
+    job = shell.with_records(in_doubt)
+    said = shell.fails("jobs", "attach", job.id, "gen-1")
+    assert f"{job.id} is submitting: " in said
+    assert "only to an id that no other job has" in said
+
+
+@pytest.mark.parametrize("made", [queued, refused])
+def test_a_known_outcome_is_not_bound(made: Callable[[Records], Awaitable[Job]], shell: Shell) -> None:
+    job = shell.with_records(made)
+    assert "only a submission with an unknown outcome can be bound" in shell.fails("jobs", "attach", job.id, "gen-9")
+
+
+@pytest.mark.parametrize("wrong", ["", " ", "gen 1", "gen-1\n", "ä", "x" * 201])
+def test_an_id_that_no_provider_gives_is_not_bound(wrong: str, shell: Shell) -> None:
+    job = shell.with_records(in_doubt)
+    assert "1 to 200 visible ASCII characters" in shell.fails("jobs", "attach", job.id, wrong, code=2)
+    assert state(shell, job) == "submitting"
+
+
+def test_an_output_that_was_given_up_is_copied_again(shell: Shell) -> None:
+    job = shell.with_records(unavailable)
+    assert shell.run("jobs", "remirror", job.id).stdout == f"{job.id} is mirroring\n"
+    said = shell.fails("jobs", "remirror", job.id)
+    assert f"{job.id} is mirroring, and has the provider's id gen-1: only a job that failed with output_un" in said
+
+
+@pytest.mark.parametrize("made", [queued, refused, completed])
+def test_nothing_else_is_copied_again(made: Callable[[Records], Awaitable[Job]], shell: Shell) -> None:
+    job = shell.with_records(made)
+    assert "only a job that failed with output_unavailable" in shell.fails("jobs", "remirror", job.id)
+    assert state(shell, job) == job.state
+
+
+def test_a_reader_that_goes_away_is_no_error_to_speak_of(shell: Shell) -> None:
+    shell.with_records(queued)
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "jobs", "list"],
+        cwd=shell.folder,
+        env=shell.environment(),
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert done.stderr == ""
