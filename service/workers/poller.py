@@ -14,7 +14,7 @@ from service.providers import Unanswered
 from service.store import Claims, Store
 from service.workers.asking import PacedProviders
 
-_RESERVE = 0.25  # of the provider's pace is left to submissions and downloads
+_RESERVE = 0.1  # of the provider's pace is left to downloads: less than submissions leave, which never end
 _AGE_SHARE = 20  # an old job is asked about every twentieth of its age
 _SLOWEST_MS = 600_000
 _JITTER = 0.1

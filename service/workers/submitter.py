@@ -17,6 +17,7 @@ from service.store import Claims, Store
 from service.workers import Pause
 from service.workers.asking import PacedProviders
 
+_RESERVE = 0.25  # of the provider's pace is left to polls and downloads: what is paid for goes before new spending
 _TURNED_AWAY = Backoff(first_ms=2_000, most_ms=300_000)
 
 
@@ -51,7 +52,7 @@ class Submitter:
 
     async def claim(self, limit: int) -> Sequence[Job]:
         """Lease as many queued jobs as their providers may be asked for now."""
-        return await self._providers.claim(self._claims.claim_queued, limit)
+        return await self._providers.claim(self._claims.claim_queued, limit, reserve=_RESERVE)
 
     async def renew(self, item: Job) -> bool:
         """Keep the lease while the provider thinks."""

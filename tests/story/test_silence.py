@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.clock import ManualClock
-from tests.story.world import MINUTE, World, open_world
+from tests.story.world import MANNERS, MINUTE, World, open_world
 
 LIMIT = 120  # requests of all kinds in any minute, as LLM Gateway allows an organisation
 
@@ -59,3 +60,14 @@ async def test_a_provider_that_limits_all_calls_together_is_never_asked_faster(t
         for job_id in jobs:
             assert (await world.job(job_id)).state == "completed"
             assert await world.told_by(job_id) == "poll"
+
+
+async def test_a_backlog_of_new_jobs_keeps_no_job_that_runs_from_its_end(tmp_path: Path) -> None:
+    scarce = replace(MANNERS, per_minute=20, burst=8)
+    async with open_world(tmp_path, manners=scarce) as world:
+        job_id = await world.ask("llmgateway", "callback-lost")
+        await world.run("submit")
+        backlog = [await world.ask("llmgateway", "refused-400") for _ in range(60)]
+        await world.pass_time(MINUTE, step=1_000)
+        assert (await world.job(job_id)).state == "completed"
+        assert (await world.job(backlog[-1])).state == "queued"

@@ -168,16 +168,18 @@ async def test_a_poll_that_our_stopping_cuts_short_is_made_again_at_once(stage: 
 # The reserve
 
 
-async def test_polls_leave_a_quarter_of_the_pace_to_submissions(stage: Stage) -> None:
-    stage.providers["alpha"] = Scripted("alpha", Manners(60_000, EVERY, 3_600_000, per_minute=60, burst=8))
+async def test_polls_come_before_submissions_and_after_downloads_when_the_pace_is_short(stage: Stage) -> None:
+    stage.providers["alpha"] = Scripted("alpha", Manners(60_000, EVERY, 3_600_000, per_minute=60, burst=20))
     stage.wire()
-    for _ in range(10):
+    for _ in range(30):
         await stage.running()
-    for _ in range(3):
+    for _ in range(30):
         await stage.world.queued()
-    assert len(await stage.step(stage.poller)) == 6
+    assert len(await stage.step(stage.submitter)) == 15
+    assert await stage.step(stage.submitter) == []
+    assert len(await stage.step(stage.poller)) == 3
     assert await stage.step(stage.poller) == []
-    assert len(await stage.step(stage.submitter)) == 2
+    assert len(await stage.paced.claim(stage.world.claims.claim_polls, 100)) == 2  # what downloads would find
 
 
 # The deadline, and after it
