@@ -30,7 +30,7 @@ PAGE: Final = (
 _SLOW_S: Final = 2.0
 _DROPS: Final = 20
 _LINK_LIVES_S: Final = 600
-_ENDLESS_CHUNK: Final = bytes(65_536)
+_ENDLESS_CHUNK: Final = (65_536).to_bytes(4, "big") + b"free" + bytes(65_528)  # one more box, so that it stays an MP4
 
 
 class Downloads:

@@ -17,7 +17,7 @@ from service.errors import (
     OutputNotReadyError,
     OutputTooLargeError,
 )
-from service.model import Artifact, Billable, ErrorCode, Job, JobError, Output
+from service.model import Artifact, Billable, ErrorCode, Job, JobError, Output, Report
 from service.outbound import open_download
 from service.storage import Storage
 from service.store import Claims
@@ -26,7 +26,8 @@ from service.workers.copying import copy_output
 
 _NOT_READY = Backoff(first_ms=1_000, most_ms=600_000)
 _FAILED = Backoff(first_ms=5_000, most_ms=600_000)
-_GONE_ATTEMPTS = 3  # a single 410 may be a mistake of a proxy
+_GONE_ATTEMPTS = 5  # a 410 may be a mistake of a proxy, and some of the attempts may have failed otherwise
+_LONGEST_CLOSURE_MS = 60_000  # an output's address may be anybody's, so it cannot stop its provider's other work long
 
 
 class Mirror:
@@ -86,10 +87,20 @@ class Mirror:
         wait = backoff.delay_ms(item.attempt, self._chance)
         if isinstance(error, OutputError) and error.retry_after_ms:
             wait = max(wait, error.retry_after_ms)
+            self._providers.close_for(item.provider, min(error.retry_after_ms, _LONGEST_CLOSURE_MS))
         await self._claims.mirror_again(item, now + wait)
         return "later"
 
     async def _copy(self, job: Job, output: Output) -> Artifact:
+        try:
+            return await self._copy_from(job, output)
+        except OutputGoneError:
+            fresh = await self._ask_again(job, output)
+            if fresh is None:
+                raise
+            return await self._copy_from(job, fresh)
+
+    async def _copy_from(self, job: Job, output: Output) -> Artifact:
         created = datetime.fromtimestamp(job.created_at / 1000, UTC)
         stem = f"{job.tenant}/{created:%Y/%m}/{job.id}"
         errors: list[OutputError] = []
@@ -103,6 +114,16 @@ class Mirror:
                 errors.append(error)
         # Gone at one place is not gone: the most hopeful of the errors decides.
         raise next((error for error in errors if not isinstance(error, OutputGoneError)), errors[0])
+
+    async def _ask_again(self, job: Job, output: Output) -> Output | None:
+        """Return the output as a poll shows it now, if that names a place that we have not tried.
+
+        OpenRouter's callbacks leave out the signed links to its stored copy, which its polls show.
+        """
+        self._providers.spend(job.provider, 1)
+        answer = await self._providers[job.provider].poll(job.provider_job_id or "")
+        shown = answer.outputs if isinstance(answer, Report) else ()
+        return next((each for each in shown if each.index == output.index and each.url not in (None, output.url)), None)
 
     @staticmethod
     def _hopeless(job: Job, error: OutputError, now: int) -> bool:

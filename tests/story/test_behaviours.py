@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.model import State
-from service.sandbox import BEHAVIOURS, downloads
+from service.sandbox import BEHAVIOURS
 from service.sandbox.behaviours import PREFIX, Serve, Tell
 from tests.story.world import MANNERS, MINUTE, TENANT, open_world
 
@@ -62,12 +62,12 @@ ENDINGS: dict[str, Ending | dict[str, Ending]] = {
     "html-forever": Ending(UNAVAILABLE, RUINED),
     "short-body": Ending(KEPT, downloads=3),
     "truncated": Ending(KEPT, downloads=3),
-    "endless-body": Ending(UNAVAILABLE, RUINED),
+    "endless-body": Ending(UNAVAILABLE, RUINED, downloads=1),
     "redirect": Ending(KEPT, downloads=2),  # here and there
     "not-ready": Ending(KEPT, downloads=3),
     "slow": Ending(KEPT, downloads=1),
     "gone": {
-        "openrouter": Ending(UNAVAILABLE, RUINED, downloads=3),  # 410
+        "openrouter": Ending(UNAVAILABLE, RUINED, downloads=5),  # 410
         "llmgateway": Ending(UNAVAILABLE, RUINED),  # 404, which may mean "not yet" until the retention ends
     },
     "webm": Ending(KEPT, downloads=1),
@@ -131,11 +131,7 @@ async def test_a_callback_that_is_not_believed_is_refused_and_changes_nothing(
         assert await world.events(job_id) == events
 
 
-async def test_an_endless_output_is_cut_off_at_the_limit(
-    tmp_path: Path, provider: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Boxes that a reader has to skip: a video without end, in which nothing is wrong at any byte.
-    monkeypatch.setattr(downloads, "_ENDLESS_CHUNK", (65_536).to_bytes(4, "big") + b"free" + bytes(65_528))
+async def test_an_endless_output_is_cut_off_at_the_limit(tmp_path: Path, provider: str) -> None:
     async with open_world(tmp_path, settings={"REELKEEPER_MAX_VIDEO_BYTES": str(MAX_BYTES)}) as world:
         job_id = await world.ask(provider, "endless-body")
         await world.settle(job_id)

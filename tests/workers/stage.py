@@ -39,7 +39,8 @@ class Scripted:
 
     def locations(self, job: Job, output: Output) -> Sequence[Location]:
         assert job.provider == self.name
-        return [Location(place.url.format(index=output.index), place.headers) for place in self.places]
+        places = [*self.places, Location(output.url)] if output.url else self.places
+        return [Location(place.url.format(index=output.index), place.headers) for place in places]
 
     async def submit(self, job: Job, callback_url: str) -> Submission:
         self.calls.append(callback_url)

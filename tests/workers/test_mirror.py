@@ -19,7 +19,7 @@ from service.errors import (
     OutputTooLargeError,
     StorageError,
 )
-from service.model import Billable, ErrorCode, Job, Status
+from service.model import Billable, ErrorCode, Job, Output, Report, Status
 from service.outbound import public_client
 from service.providers import Location, Manners
 from service.sandbox.downloads import VIDEOS
@@ -201,10 +201,21 @@ async def test_as_long_as_one_place_gives_hope_the_output_is_not_gone(
 # The end
 
 
-async def test_gone_is_believed_at_the_third_time(shop: Shop, stage: Stage) -> None:
+async def test_a_place_that_only_a_poll_shows_is_tried_at_last(shop: Shop, stage: Stage) -> None:
+    shop.sells([GONE], [GOOD])
+    content, link = stage.alpha.places
+    stage.alpha.places = [content]
+    job = await shop.mirroring()
+    shown = (Output(0, link.url),)
+    stage.alpha.answers = [Report(Status.COMPLETED, "completed", job.provider_job_id, shown)]
+    assert await shop.copies() == ["completed"]
+    assert [head.split()[1] for head in shop.server.requests] == ["/0?index=0", "/0?index=0", "/1?index=0"]
+
+
+async def test_gone_is_believed_at_the_fifth_time(shop: Shop, stage: Stage) -> None:
     shop.sells([GONE], [GONE])
     job = await shop.mirroring()
-    for _ in range(2):
+    for _ in range(4):
         assert await shop.copies() == ["later"]
         stage.clock.advance(await stage.wait(job))
     [outcome] = await shop.copies()
