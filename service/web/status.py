@@ -86,6 +86,12 @@ class Status:
                     step: max(0, now - overview.oldest_due.get(state, now)) / 1000 for step, state in _STEPS.items()
                 },
                 "settled_by": {name: _shares(overview.reports.get(name, {})) for name in providers},
+                # Jobs of a provider that was removed from the settings wait for it to come back.
+                "unserved": {
+                    name: waiting
+                    for name in providers
+                    if name not in self._providers and (waiting := _open(overview.jobs.get(name, {})))
+                },
                 "workers": {name: trouble or "ok" for name, trouble in self._workers().items()},
             }
         )
@@ -115,6 +121,10 @@ async def _trouble(check: Callable[[], Awaitable[None]]) -> str | None:
     except ReelkeeperError as error:
         return str(error)
     return None
+
+
+def _open(jobs: Mapping[str, int]) -> int:
+    return sum(count for state, count in jobs.items() if not State(state).final)
 
 
 def _shares(reports: Mapping[str, int]) -> dict[str, float | None]:

@@ -108,6 +108,7 @@ async def test_the_status_counts_everything_zeros_too(house: House) -> None:
     report = ProviderReport(Status.FAILED, "failed", "gen-2")
     await house.store.apply(polled.id, report, Source.POLL, poll_ms=1, retention_ms=1)
     await house.queued("llmgateway")
+    await house.queued("removed")
     house.clock.advance(90_500)
     async with house.client(app, key=operator) as client:
         answer = await client.get("/status")
@@ -118,11 +119,14 @@ async def test_the_status_counts_everything_zeros_too(house: House) -> None:
     assert status["jobs"] == {
         "openrouter": none | {"completed": 1, "failed": 1, "running": 1},
         "llmgateway": none | {"queued": 1},
+        "removed": none | {"queued": 1},
     }
+    assert status["unserved"] == {"removed": 1}
     assert status["overdue_seconds"] == {"submit": 90.5, "resolve doubts": 0, "poll": 30.5, "mirror": 0}
     assert status["settled_by"] == {
         "openrouter": {"callback": 1, "poll": 1, "submission": 0, "callback_share": 0.5},
         "llmgateway": {"callback": 0, "poll": 0, "submission": 0, "callback_share": None},
+        "removed": {"callback": 0, "poll": 0, "submission": 0, "callback_share": None},
     }
     assert status["workers"] == {"submit": "ok", "poll": "ok", "mirror": "ok"}
     assert status["uptime_seconds"] == 90
