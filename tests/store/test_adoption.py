@@ -37,6 +37,7 @@ async def test_a_report_about_a_job_that_was_never_submitted_does_nothing(world:
 @pytest.mark.parametrize("place", [World.queued_again, World.submitting, World.doubted])
 async def test_a_report_adopts_the_job_whose_answer_was_lost(world: World, place: Place) -> None:
     job = await place(world)
+    world.clock.advance(3_000)
     assert job.submitted_at is not None
     assert await world.apply(job, report(Status.RUNNING, "theirs")) is APPLIED
     adopted = await world.now(job)
@@ -53,7 +54,7 @@ async def test_a_completed_report_says_what_to_copy_and_until_when(world: World,
     found = await world.now(job)
     assert (found.state, found.outputs, found.cost) == (State.MIRRORING, said.outputs, 0.5)
     assert (found.due_at, found.mirror_until) == (world.clock.now(), world.clock.now() + RETENTION_MS)
-    assert found.provider_job_id == f"at-{job.id}"
+    assert (found.provider_job_id, found.provider_status, found.attempt) == (f"at-{job.id}", "completed", 0)
 
 
 async def test_a_second_word_of_the_same_kind_changes_nothing(world: World) -> None:
@@ -84,6 +85,13 @@ async def test_an_end_at_the_provider_is_kept_with_its_error_and_its_cost(world:
     ended = await world.now(job)
     assert (ended.state, ended.error, ended.cost) == (State(status), said.error, 0.25)
     assert (ended.finished_at, ended.due_at) == (world.clock.now(), None)
+    assert (ended.provider_status, ended.attempt) == (status, 0)
+
+
+async def test_an_end_adopts_the_job_whose_answer_was_lost(world: World) -> None:
+    job = await world.doubted()
+    assert await world.apply(job, report(Status.FAILED, "theirs")) is APPLIED
+    assert (await world.now(job)).provider_job_id == "theirs"
 
 
 # Ids
@@ -109,6 +117,20 @@ async def test_another_providers_id_is_another_id(world: World) -> None:
     other = await world.running("beta")
     job = await world.submitting("alpha")
     assert await world.apply(job, report(Status.RUNNING, f"at-{other.id}")) is APPLIED
+
+
+async def test_old_news_is_old_news_whatever_other_jobs_there_are(world: World) -> None:
+    await world.running()
+    job, elsewhere = await world.completed(), await world.submitting("beta")
+    sure(await world.submitted(elsewhere, f"at-{job.id}"))  # another provider's id, of the same letters
+    assert await world.apply(job, report(Status.COMPLETED, f"at-{job.id}")) is DUPLICATE
+
+
+@pytest.mark.parametrize("place", [World.failed_attached, World.failed_unavailable, World.expired])
+async def test_another_video_does_not_recover_a_job_that_was_paid_for_once(world: World, place: Place) -> None:
+    job = await place(world)
+    assert await world.apply(job, report(Status.COMPLETED, "another")) is MISMATCHED
+    assert await world.now(job) == job
 
 
 # Two submissions on the caller's wish
@@ -181,9 +203,10 @@ async def test_a_video_that_could_not_be_copied_is_made_up_for_by_the_other_one(
 async def test_a_video_that_comes_after_we_gave_up_is_copied_after_all(world: World, place: Place) -> None:
     job = await place(world)
     world.clock.advance(50_000)
-    assert await world.apply(job, report(Status.COMPLETED, f"at-{job.id}"), Source.POLL) is APPLIED
+    assert await world.apply(job, report(Status.COMPLETED, f"at-{job.id}", cost=0.5), Source.POLL) is APPLIED
     found = await world.now(job)
-    assert (found.state, found.finished_at, found.error) == (State.MIRRORING, None, None)
+    assert (found.state, found.finished_at, found.error, found.cost) == (State.MIRRORING, None, None, 0.5)
+    assert (found.provider_status, found.attempt) == ("completed", 0)
     assert (found.due_at, found.mirror_until) == (world.clock.now(), world.clock.now() + RETENTION_MS)
     assert (await world.history(job))[-2:] == ["recovered", "mirroring"]
     found = held(job, await world.claims.claim_mirrors("alpha", 10))
@@ -238,12 +261,13 @@ async def test_a_job_is_complete_when_every_output_has_its_artifact(world: World
     assert await world.claims.mirrored(job) is None
     await world.claims.keep_artifact(job, artifact(0))
     done = sure(await world.claims.mirrored(job))
-    assert (done.state, done.finished_at, done.lease) == (State.COMPLETED, world.clock.now(), None)
+    assert (done.state, done.finished_at, done.lease, done.due_at) == (State.COMPLETED, world.clock.now(), None, None)
     assert done.artifacts == (artifact(0), artifact(1), artifact(2))
 
 
 async def test_an_operator_has_a_given_up_copy_tried_again(world: World) -> None:
     job = await world.failed_unavailable()
+    assert job.due_at is None
     world.clock.advance(10 * RETENTION_MS)
     again = sure(await world.store.remirror(job.id, RETENTION_MS))
     assert (again.mirror_until, again.attempt, again.error) == (world.clock.now() + RETENTION_MS, 0, None)
@@ -281,4 +305,13 @@ async def test_an_id_of_another_job_cannot_be_attached(world: World) -> None:
 
 async def test_a_job_that_went_silent_can_be_expired_and_never_looked_at_again(world: World) -> None:
     job = sure(await world.claims.expire(await world.running(), TIMED_OUT, None))
-    assert (job.state, job.error, job.due_at) == (State.EXPIRED, TIMED_OUT, None)
+    assert (job.state, job.error, job.due_at, job.attempt) == (State.EXPIRED, TIMED_OUT, None, 0)
+
+
+async def test_an_id_cannot_be_attached_to_a_job_that_was_never_submitted(world: World) -> None:
+    job = await world.queued()
+    assert await world.store.attach(job.id, "found") is None
+    world.clock.advance(TIMING.job_deadline)
+    await world.claims.claim_queued("alpha", 10)
+    assert await world.store.attach(job.id, "found") is None
+    assert (await world.now(job)).provider_job_id is None

@@ -142,7 +142,7 @@ async def fill(world: World, count: int, new: NewJob = FOX) -> list[Job]:
 async def walk(world: World, tenant: str | None) -> list[str]:
     """Return the ids of all pages, while jobs are made between them."""
     seen: list[str] = []
-    while page := await world.store.jobs(tenant, before_id=seen[-1] if seen else None, limit=3):
+    while len(seen) < 100 and (page := await world.store.jobs(tenant, before_id=seen[-1] if seen else None, limit=3)):
         seen += [job.id for job in page]
         await asyncio.gather(*(world.create(FOX) for _ in range(2)))
     return seen
@@ -202,11 +202,13 @@ async def test_the_overview_counts_jobs_and_tells_what_waits_longest(world: Worl
     await world.completed("beta")
     await world.failed("gamma")
     world.clock.advance(TIMING.lease)
+    sure(await world.submitted(await world.submitting("delta"), "not due yet"))
     overview = await world.store.overview()
     assert overview.jobs == {
         "alpha": {"queued": 2},
         "beta": {"mirroring": 1, "completed": 1},
         "gamma": {"failed": 1},
+        "delta": {"running": 1},
     }
     assert overview.oldest_due == {"queued": begun, "mirroring": begun + 1_000 + TIMING.lease}
     assert overview.reports == {"beta": {"callback": 2}}

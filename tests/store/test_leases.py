@@ -84,7 +84,7 @@ async def test_a_lease_is_taken_over_after_its_end_and_not_before(world: World, 
     [taken] = await claim(world, 10)
     assert taken.id == job.id
     assert taken.lease != job.lease
-    assert taken.leased_until == world.clock.now() + TIMING.lease
+    assert taken.due_at == taken.leased_until == world.clock.now() + TIMING.lease
 
 
 @pytest.mark.parametrize(("place", "claim"), CLAIMED)
@@ -92,6 +92,8 @@ async def test_a_renewed_lease_lasts_its_time_again(world: World, place: Place, 
     job = await place(world)
     world.clock.advance(TIMING.lease - 1)
     assert await world.claims.renew(job)
+    renewed = await world.now(job)
+    assert renewed.due_at == renewed.leased_until == world.clock.now() + TIMING.lease
     world.clock.advance(TIMING.lease - 1)
     assert await claim(world, 10) == []
     world.clock.advance(1)
@@ -163,6 +165,16 @@ async def test_a_claim_takes_jobs_of_its_provider_only(world: World, place: Anyw
     ours = await claim(world, provider="alpha")
     assert ours.id != theirs.id
     assert await world.now(theirs) == before
+
+
+async def test_a_copy_that_did_not_work_is_tried_again_when_it_is_told(world: World) -> None:
+    job = await world.mirroring()
+    assert await world.claims.mirror_again(job, world.clock.now() + 5_000)
+    world.clock.advance(4_999)
+    assert await claim_mirrors(world, 10) == []
+    world.clock.advance(1)
+    [again] = await claim_mirrors(world, 10)
+    assert (job.attempt, again.attempt) == (1, 2)
 
 
 async def test_a_claim_counts_the_attempt(world: World) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
-from service.model import Billable, ErrorCode, OnUnknown, Source, Status
+from service.model import Billable, ErrorCode, Job, OnUnknown, Source, Status
 from tests.store.world import FIRST_POLL_MS, REFUSED, TIMING, UNKNOWN, World, held, report, sure
 
 
@@ -49,16 +51,29 @@ async def test_only_as_many_late_jobs_expire_as_may_be_claimed_at_once(world: Wo
     assert (await world.store.overview()).jobs["alpha"] == {"queued": 3, "expired": 2}
 
 
+async def test_late_jobs_take_no_place_from_those_in_time_nor_from_other_providers(world: World) -> None:
+    for _ in range(5):
+        await world.queued()
+    await world.queued("beta")
+    world.clock.advance(TIMING.job_deadline)
+    in_time = [await world.queued() for _ in range(2)]
+    assert {job.id for job in await world.claims.claim_queued("alpha", 2)} == {job.id for job in in_time}
+    assert (await world.store.overview()).jobs["beta"] == {"queued": 1}
+
+
 # Doubt
 
 
 async def test_a_doubted_submission_waits_for_a_callback_until_its_deadline(world: World) -> None:
-    job = await world.submitting()
+    queued = await world.queued()
+    world.clock.advance(100_000)
+    job = held(queued, await world.claims.claim_queued("alpha", 10))
     world.clock.advance(40_000)
     doubted = sure(await world.claims.in_doubt(job, "read timeout"))
     assert doubted.submitted_at is not None
     assert (doubted.state, doubted.lease, doubted.doubts) == ("submitting", None, 1)
     assert doubted.doubted_at == world.clock.now()
+    assert doubted.submitted_at == queued.created_at + 100_000
     assert doubted.due_at == doubted.deadline_at == doubted.submitted_at + TIMING.job_deadline
     assert await world.claims.in_doubt(job, "told twice") is None
     world.clock.advance(doubted.due_at - world.clock.now() - 1)
@@ -111,13 +126,14 @@ async def test_a_submission_whose_worker_died_is_found_when_its_lease_ends(world
 # Cancelling
 
 
-@pytest.mark.parametrize(("place", "billable"), [(World.queued, "no"), (World.queued_again, "no")])
-async def test_cancelling_what_was_not_submitted_costs_nothing(world: World, place: object, billable: str) -> None:
-    assert callable(place)
+@pytest.mark.parametrize("place", [World.queued, World.queued_again])
+async def test_cancelling_what_was_not_accepted_costs_nothing(
+    world: World, place: Callable[[World], Awaitable[Job]]
+) -> None:
     job = await place(world)
     cancelled = sure(await world.store.cancel(job.id))
     assert cancelled.error is not None
-    assert (cancelled.error.code, cancelled.error.billable) == (ErrorCode.CANCELLED, billable)
+    assert (cancelled.error.code, cancelled.error.billable) == (ErrorCode.CANCELLED, Billable.NO)
     assert cancelled.due_at is None
     assert await world.store.cancel(job.id) is None
 
@@ -147,7 +163,7 @@ async def test_cancelling_a_job_that_is_not_there_changes_nothing(world: World) 
 
 async def test_the_first_poll_comes_at_the_providers_time_until_the_models_own_is_known(world: World) -> None:
     job = sure(await world.submitted(await world.submitting(), "p1"))
-    assert job.due_at == world.clock.now() + FIRST_POLL_MS
+    assert (job.due_at, job.provider_status) == (world.clock.now() + FIRST_POLL_MS, "pending")
 
 
 async def test_the_first_poll_comes_when_a_job_of_that_model_usually_is_done(world: World) -> None:
@@ -215,9 +231,24 @@ async def test_a_hint_never_makes_a_poll_later(world: World) -> None:
     assert world.announced == []
 
 
-@pytest.mark.parametrize("place", ["queued", "submitting", "running", "mirroring", "completed", "expired"])
-async def test_a_hint_about_a_job_that_does_not_wait_for_a_poll_changes_nothing(world: World, place: str) -> None:
-    job = await getattr(world, place)()
+async def waiting_in_the_queue(world: World) -> Job:
+    return sure(await world.claims.turned_away(await world.submitting(), world.clock.now() + 60_000, "busy"))
+
+
+async def waiting_for_a_copy(world: World) -> Job:
+    job = await world.mirroring()
+    assert await world.claims.mirror_again(job, world.clock.now() + 60_000)
+    return job
+
+
+@pytest.mark.parametrize(
+    "place",
+    [waiting_in_the_queue, waiting_for_a_copy, World.submitting, World.running, World.completed, World.expired],
+)
+async def test_a_hint_about_a_job_that_does_not_wait_for_a_poll_changes_nothing(
+    world: World, place: Callable[[World], Awaitable[Job]]
+) -> None:
+    job = await place(world)
     before = await world.now(job)
     await world.store.hint(job.id)
     assert await world.now(job) == before
