@@ -307,8 +307,9 @@ async def test_closing_that_is_cancelled_loses_nothing_and_closes(path: Path) ->
         await closing_it
     assert await asked == "slow"
     assert on_disk(path) == ["slow"]
-    assert not database._writer._thread.is_alive()
-    assert not database._reader._thread.is_alive()
+    for connection in (database._writer, database._reader):
+        connection._thread.join(10)
+        assert not connection._thread.is_alive()
 
 
 @pytest.mark.parametrize("work", ["pass", "raise SystemExit", "await database.run(lambda tx: tx.do('probe', now=1))"])

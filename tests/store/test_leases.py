@@ -78,6 +78,7 @@ CLAIMED: list[tuple[Place, Claim]] = [
 @pytest.mark.parametrize(("place", "claim"), CLAIMED)
 async def test_a_lease_is_taken_over_after_its_end_and_not_before(world: World, place: Place, claim: Claim) -> None:
     job = await place(world)
+    assert job.due_at == job.leased_until == world.clock.now() + TIMING.lease
     world.clock.advance(TIMING.lease - 1)
     assert await claim(world, 10) == []
     world.clock.advance(1)

@@ -52,9 +52,10 @@ async def test_only_as_many_late_jobs_expire_as_may_be_claimed_at_once(world: Wo
 
 
 async def test_late_jobs_take_no_place_from_those_in_time_nor_from_other_providers(world: World) -> None:
+    await world.queued("beta")
+    world.clock.advance(1)
     for _ in range(5):
         await world.queued()
-    await world.queued("beta")
     world.clock.advance(TIMING.job_deadline)
     in_time = [await world.queued() for _ in range(2)]
     assert {job.id for job in await world.claims.claim_queued("alpha", 2)} == {job.id for job in in_time}
@@ -192,13 +193,23 @@ async def test_the_first_poll_is_not_later_than_the_deadline(world: World) -> No
     assert job.due_at == job.deadline_at
 
 
-async def test_a_job_gets_its_whole_deadline_from_its_submission_on(world: World) -> None:
+@pytest.mark.parametrize(
+    "adopt",
+    [
+        lambda world, job: world.submitted(job, "theirs"),
+        lambda world, job: world.apply(job, report(Status.RUNNING, "theirs")),
+    ],
+)
+async def test_a_job_gets_its_whole_deadline_from_its_submission_on(
+    world: World, adopt: Callable[[World, Job], Awaitable[object]]
+) -> None:
     await world.queued()
     world.clock.advance(TIMING.job_deadline // 2)
     [claimed] = await world.claims.claim_queued("alpha", 10)
     at = world.clock.now()
     world.clock.advance(5_000)
-    assert sure(await world.submitted(claimed, "p1")).deadline_at == at + TIMING.job_deadline
+    await adopt(world, claimed)
+    assert (await world.now(claimed)).deadline_at == at + TIMING.job_deadline
 
 
 # Hints
