@@ -19,6 +19,7 @@ from service.errors import (
 )
 from service.model import Artifact, Billable, ErrorCode, Job, JobError, Output, Report
 from service.outbound import open_download
+from service.providers import Unanswered
 from service.storage import Storage
 from service.store import Claims
 from service.workers.asking import PacedProviders
@@ -27,7 +28,6 @@ from service.workers.copying import copy_output
 _NOT_READY = Backoff(first_ms=1_000, most_ms=600_000)
 _FAILED = Backoff(first_ms=5_000, most_ms=600_000)
 _GONE_ATTEMPTS = 5  # a 410 may be a mistake of a proxy, and some of the attempts may have failed otherwise
-_LONGEST_CLOSURE_MS = 60_000  # an output's address may be anybody's, so it cannot stop its provider's other work long
 
 
 class Mirror:
@@ -67,10 +67,17 @@ class Mirror:
         kept = {artifact.index for artifact in item.artifacts}
         missing = [output for output in item.outputs if output.index not in kept]
         self._providers.spend(item.provider, len(missing) - 1)  # the claim spent the first
+        errors: list[OutputError] = []
         for output in missing:
-            artifact = await self._copy(item, output)
+            try:
+                artifact = await self._copy(item, output)
+            except OutputError as error:
+                errors.append(error)  # one bad output must not keep the others from being kept
+                continue
             if not await self._claims.keep_artifact(item, artifact):
                 return "lease lost"
+        if errors:
+            raise _most_hopeful(errors)
         return "completed" if await self._claims.mirrored(item) else "lease lost"
 
     async def failed(self, item: Job, error: Exception) -> str:
@@ -87,15 +94,14 @@ class Mirror:
         wait = backoff.delay_ms(item.attempt, self._chance)
         if isinstance(error, OutputError) and error.retry_after_ms:
             wait = max(wait, error.retry_after_ms)
-            self._providers.close_for(item.provider, min(error.retry_after_ms, _LONGEST_CLOSURE_MS))
         await self._claims.mirror_again(item, now + wait)
         return "later"
 
     async def _copy(self, job: Job, output: Output) -> Artifact:
         try:
             return await self._copy_from(job, output)
-        except OutputGoneError:
-            fresh = await self._ask_again(job, output)
+        except OutputError as error:
+            fresh = await self._ask_again(job, output, error)
             if fresh is None:
                 raise
             return await self._copy_from(job, fresh)
@@ -112,16 +118,19 @@ class Mirror:
                     )
             except OutputError as error:
                 errors.append(error)
-        # Gone at one place is not gone: the most hopeful of the errors decides.
-        raise next((error for error in errors if not isinstance(error, OutputGoneError)), errors[0])
+        raise _most_hopeful(errors)
 
-    async def _ask_again(self, job: Job, output: Output) -> Output | None:
+    async def _ask_again(self, job: Job, output: Output, error: OutputError) -> Output | None:
         """Return the output as a poll shows it now, if that names a place that we have not tried.
 
         OpenRouter's callbacks leave out the signed links to its stored copy, which its polls show.
         """
+        if isinstance(error, OutputTooLargeError) or (job.attempt == 1 and not isinstance(error, OutputGoneError)):
+            return None
         self._providers.spend(job.provider, 1)
         answer = await self._providers[job.provider].poll(job.provider_job_id or "")
+        if isinstance(answer, Unanswered):
+            self._providers.close_for(job.provider, answer.retry_after_ms)
         shown = answer.outputs if isinstance(answer, Report) else ()
         return next((each for each in shown if each.index == output.index and each.url not in (None, output.url)), None)
 
@@ -132,3 +141,8 @@ class Mirror:
             or (isinstance(error, OutputGoneError) and job.attempt >= _GONE_ATTEMPTS)
             or now >= (job.mirror_until or 0)
         )
+
+
+def _most_hopeful(errors: Sequence[OutputError]) -> OutputError:
+    """Return the error that decides what follows: gone or too large at one place is not so at all of them."""
+    return next((error for error in errors if not isinstance(error, OutputGoneError | OutputTooLargeError)), errors[0])

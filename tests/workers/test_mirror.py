@@ -90,15 +90,17 @@ async def test_a_whole_output_completes_the_job(shop: Shop, stage: Stage) -> Non
     assert [artifact.key for artifact in now.artifacts] == shop.stored() == [f"acme/2026/09/{job.id}/0.mp4"]
 
 
-async def test_an_output_that_was_kept_is_not_fetched_again(shop: Shop, stage: Stage) -> None:
+async def test_one_bad_output_keeps_no_other_back_and_what_was_kept_is_not_fetched_again(
+    shop: Shop, stage: Stage
+) -> None:
     shop.sells([GOOD, PAGE, GOOD])
     job = await shop.mirroring(outputs=3)
     assert await shop.copies() == ["later"]
-    assert [artifact.index for artifact in (await stage.world.now(job)).artifacts] == [0]
+    assert [artifact.index for artifact in (await stage.world.now(job)).artifacts] == [0, 2]
     stage.clock.advance(await stage.wait(job))
     assert await shop.copies() == ["completed"]
     asked = [head.split()[1] for head in shop.server.requests]
-    assert asked == ["/0?index=0", "/0?index=1", "/0?index=1", "/0?index=2"]
+    assert asked == ["/0?index=0", "/0?index=1", "/0?index=2", "/0?index=1"]
     assert [artifact.index for artifact in (await stage.world.now(job)).artifacts] == [0, 1, 2]
 
 
@@ -210,6 +212,19 @@ async def test_a_place_that_only_a_poll_shows_is_tried_at_last(shop: Shop, stage
     stage.alpha.answers = [Report(Status.COMPLETED, "completed", job.provider_job_id, shown)]
     assert await shop.copies() == ["completed"]
     assert [head.split()[1] for head in shop.server.requests] == ["/0?index=0", "/0?index=0", "/1?index=0"]
+
+
+async def test_a_poll_is_asked_for_other_places_from_the_second_failure_on(shop: Shop, stage: Stage) -> None:
+    shop.sells([LATER], [GOOD])
+    content, link = stage.alpha.places
+    stage.alpha.places = [content]
+    job = await shop.mirroring()
+    assert await shop.copies() == ["later"]
+    assert stage.alpha.calls == []
+    stage.clock.advance(await stage.wait(job))
+    stage.alpha.answers = [Report(Status.COMPLETED, "completed", job.provider_job_id, (Output(0, link.url),))]
+    assert await shop.copies() == ["completed"]
+    assert stage.alpha.calls == [job.provider_job_id]
 
 
 async def test_gone_is_believed_at_the_fifth_time(shop: Shop, stage: Stage) -> None:
