@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 import uvicorn
@@ -39,7 +40,7 @@ from service.workers.poller import Poller
 from service.workers.submitter import DoubtResolver, Submitter
 
 _GRACE = 6.0  # seconds for what is under way when the service stops; together with closing it stays below 10
-_AT_ONCE = {"submit": 32, "resolve doubts": 8, "poll": 16, "mirror": 4}
+_AT_ONCE = {"submit": 32, "resolve": 8, "poll": 16, "mirror": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ async def open_service(
 
         steps = (
             Submitter(store, claims, paced, callback_url, clock, chance, log),
-            DoubtResolver(claims),
+            DoubtResolver(claims, [provider.name for provider in providers]),
             Poller(store, claims, paced, clock, chance),
             Mirror(claims, paced, fetching, storage, clock, chance, max_bytes=config.max_video_bytes),
         )
@@ -223,10 +224,8 @@ def _providers(
 
 def _reachable(config: Config) -> set[str]:
     """Return the private hosts that downloads may come from: those allowed, and the configured providers themselves."""
-    urls = [httpx.URL(provider.base_url) for provider in (config.openrouter, config.llmgateway) if provider]
-    own = {
-        f"{url.netloc.decode()}" if url.port else f"{url.host}:{443 if url.scheme == 'https' else 80}" for url in urls
-    }
+    urls = [urlsplit(provider.base_url) for provider in (config.openrouter, config.llmgateway) if provider]
+    own = {url.netloc if url.port else f"{url.netloc}:{443 if url.scheme == 'https' else 80}" for url in urls}
     return set(config.allowed_private_hosts) | own
 
 

@@ -152,6 +152,31 @@ UPDATE jobs
 RETURNING id;
 
 
+-- expire_unserved --
+-- End jobs whose provider is not among :served any more; a running one is asked about if it comes back within a day.
+UPDATE jobs
+   SET state = 'expired', attempt = 0, lease = NULL, leased_until = NULL, finished_at = :now,
+       due_at = CASE WHEN state = 'running' THEN :now END, error_code = :error_code, error = :error
+ WHERE id IN (SELECT id FROM jobs
+               WHERE state = :state AND provider NOT IN (SELECT value FROM json_each(:served))
+                 AND due_at <= :now AND deadline_at <= :now AND (lease IS NULL OR leased_until <= :now)
+                 AND (doubts > 0) = :doubted
+               ORDER BY due_at LIMIT :limit)
+   AND +state = :state AND due_at <= :now AND deadline_at <= :now AND (lease IS NULL OR leased_until <= :now)
+RETURNING id;
+
+-- give_up_unserved --
+-- The same for outputs that nobody can fetch any more.
+UPDATE jobs
+   SET state = 'failed', lease = NULL, leased_until = NULL, due_at = NULL, finished_at = :now,
+       error_code = :error_code, error = :error
+ WHERE id IN (SELECT id FROM jobs
+               WHERE state = 'mirroring' AND provider NOT IN (SELECT value FROM json_each(:served))
+                 AND due_at <= :now AND mirror_until <= :now AND (lease IS NULL OR leased_until <= :now)
+               ORDER BY due_at LIMIT :limit)
+   AND +state = 'mirroring' AND due_at <= :now AND mirror_until <= :now AND (lease IS NULL OR leased_until <= :now)
+RETURNING id;
+
 -- claim_polls --
 -- Take jobs to ask about: those that run, and those that we gave up on but still look at now and then.
 UPDATE jobs
@@ -256,9 +281,9 @@ SELECT 1 AS yes FROM jobs
     OR (id = :id AND provider_job_id IS NOT NULL AND provider_job_id <> :provider_job_id);
 
 -- bind --
--- The provider's id of a job that we gave up on became known: look at it at once.
+-- The provider's id of a job that we gave up on became known: look at it at once, and for as long as at a new one.
 UPDATE jobs
-   SET provider_job_id = :provider_job_id, due_at = :now
+   SET provider_job_id = :provider_job_id, due_at = :now, deadline_at = :now
  WHERE id = :id AND provider_job_id IS NULL AND submitted_at IS NOT NULL
    AND (state = 'expired' OR (state = 'failed' AND error_code = 'submission_unknown'))
    AND NOT EXISTS (SELECT 1 FROM jobs AS other

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
 from service.db import Row
 from service.ids import Ids
 from service.model import Artifact, Billable, ErrorCode, Job, JobError, State
-from service.store.transaction import Ledger, Timing, Transaction, error_columns
+from service.store.transaction import Ledger, Timing, Transaction, dumps, error_columns
 
 
 class Claims:
@@ -56,6 +56,8 @@ class Claims:
 
     async def refused(self, job: Job, error: JobError) -> Job | None:
         """End a job that the provider refused."""
+        if job.doubts:  # an earlier submission may have been accepted, and billed
+            error = replace(error, billable=Billable.UNKNOWN)
         return await self._move("refused", job, State.FAILED, error_columns(error), code=error.code)
 
     async def in_doubt(self, job: Job, reason: str) -> Job | None:
@@ -85,6 +87,26 @@ class Claims:
     async def give_up_submission(self, job: Job, error: JobError) -> Job | None:
         """End a job of which nobody ever learned whether the provider accepted it."""
         return await self._move("give_up_submission", job, State.FAILED, error_columns(error), code=error.code)
+
+    async def give_up_unserved(self, served: Sequence[str], limit: int) -> None:
+        """End jobs past their time whose provider was removed from the settings: no other worker looks at them."""
+        left = "its provider was removed from the service's settings"
+        unsent = JobError(ErrorCode.EXPIRED, f"not submitted before its deadline: {left}", billable=Billable.NO)
+        unheard = JobError(ErrorCode.TIMED_OUT, f"nobody said how the job ended: {left}")
+        uncopied = JobError(ErrorCode.OUTPUT_UNAVAILABLE, f"the video was not copied: {left}", billable=Billable.YES)
+
+        def work(tx: Transaction) -> None:
+            common = {"served": dumps(served), "now": tx.now, "limit": limit}
+            for state, error in ((State.QUEUED, unsent), (State.RUNNING, unheard)):
+                for doubted in (False, True):
+                    told = replace(error, billable=Billable.UNKNOWN) if doubted else error
+                    wanted = {"state": state, "doubted": doubted}
+                    for row in tx.all("expire_unserved", **common, **wanted, **error_columns(told)):
+                        tx.entered(row["id"], State.EXPIRED, code=told.code)
+            for row in tx.all("give_up_unserved", **common, **error_columns(uncopied)):
+                tx.entered(row["id"], State.FAILED, code=uncopied.code)
+
+        await self._ledger.write(work)
 
     # Poller
 

@@ -23,7 +23,7 @@ Troubles = Callable[[], Mapping[str, str | None]]
 
 _STORAGE_CHECK_MS = 30_000
 _PROBE_SECONDS = 5.0
-_STEPS = {"submit": State.QUEUED, "resolve doubts": State.SUBMITTING, "poll": State.RUNNING, "mirror": State.MIRRORING}
+_STEPS = {"submit": State.QUEUED, "resolve": State.SUBMITTING, "poll": State.RUNNING, "mirror": State.MIRRORING}
 
 
 class Status:

@@ -55,8 +55,13 @@ class Submitter:
         return await self._providers.claim(self._claims.claim_queued, limit, reserve=_RESERVE)
 
     async def renew(self, item: Job) -> bool:
-        """Keep the lease while the provider thinks."""
-        return await self._claims.renew(item)
+        """Keep the lease while the provider thinks, and go on even if it was lost.
+
+        A paid call that is cut off is a paid job whose id nobody knows. Whoever took the row meanwhile can only have
+        marked it as doubtful, and all that we write is guarded by the state and the attempt, not by the lease.
+        """
+        await self._claims.renew(item)
+        return True
 
     async def handle(self, item: Job) -> str:
         """Submit the job and store which of the outcomes it was."""
@@ -112,15 +117,17 @@ class Submitter:
 
 
 class DoubtResolver:
-    """Ends the wait for submissions whose outcome is unknown, and finds those whose worker died."""
+    """Ends what nobody else ends: submissions in doubt or without a worker, and jobs of a provider not `served`."""
 
-    name = "resolve doubts"
+    name = "resolve"
 
-    def __init__(self, claims: Claims) -> None:
+    def __init__(self, claims: Claims, served: Sequence[str]) -> None:
         self._claims = claims
+        self._served = served
 
     async def claim(self, limit: int) -> Sequence[Job]:
-        """Lease submissions that nobody is making any more."""
+        """Lease submissions that nobody is making any more; end what waited too long for a provider to come back."""
+        await self._claims.give_up_unserved(self._served, limit)
         return await self._claims.claim_doubtful(limit)
 
     async def renew(self, item: Job) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -269,3 +270,11 @@ async def test_a_refusal_keeps_the_providers_words(world: World) -> None:
     failed = sure(await world.claims.refused(await world.submitting(), REFUSED))
     assert failed.error == REFUSED
     assert (failed.finished_at, failed.due_at, failed.lease) == (world.clock.now(), None, None)
+
+
+async def test_a_refusal_after_a_doubt_says_that_nobody_knows_what_is_billed(world: World) -> None:
+    free = replace(REFUSED, billable=Billable.NO)
+    refused = sure(await world.claims.refused(await world.resubmitted(), free))
+    assert refused.error == replace(free, billable=Billable.UNKNOWN)
+    refused = sure(await world.claims.refused(await world.submitting(), free))
+    assert refused.error == free

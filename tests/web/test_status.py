@@ -122,7 +122,7 @@ async def test_the_status_counts_everything_zeros_too(house: House) -> None:
         "removed": none | {"queued": 1},
     }
     assert status["unserved"] == {"removed": 1}
-    assert status["overdue_seconds"] == {"submit": 90.5, "resolve doubts": 0, "poll": 30.5, "mirror": 0}
+    assert status["overdue_seconds"] == {"submit": 90.5, "resolve": 0, "poll": 30.5, "mirror": 0}
     assert status["settled_by"] == {
         "openrouter": {"callback": 1, "poll": 1, "submission": 0, "callback_share": 0.5},
         "llmgateway": {"callback": 0, "poll": 0, "submission": 0, "callback_share": None},

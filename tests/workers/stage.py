@@ -101,7 +101,7 @@ class Stage:
             self._log,
             pause=self._pause,
         )
-        self.resolver = DoubtResolver(claims)
+        self.resolver = DoubtResolver(claims, tuple(self.providers))
         self.poller = Poller(store, claims, self.paced, self.clock, chance)
 
     async def step(self, step: Step[Job], limit: int = 100) -> list[str]:

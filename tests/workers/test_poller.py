@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.errors import InterruptedWorkError, StoreUnavailableError
-from service.model import ErrorCode, Job, Status
+from service.model import ErrorCode, Job, Output, Report, Status
 from service.providers import Manners, Unanswered
 from tests.store.world import TIMING, report
 from tests.workers.stage import MANNERS, Scripted, Stage
@@ -236,3 +236,15 @@ async def test_a_job_that_was_given_up_is_asked_about_for_a_day_and_no_longer(st
     assert (await stage.world.now(job)).due_at is None
     stage.clock.advance(10 * DAY)
     assert await stage.step(stage.poller) == []
+
+
+async def test_a_job_that_was_attached_late_is_asked_about_for_a_day_whatever_goes_wrong_at_first(stage: Stage) -> None:
+    job = await stage.world.failed_unknown()
+    stage.clock.advance(10 * DAY)
+    assert await stage.world.store.attach(job.id, "found") is not None
+    stage.alpha.answers = [Unanswered("HTTP 503")]
+    assert await stage.step(stage.poller) == ["unanswered: HTTP 503"]
+    stage.clock.advance(await stage.wait(job))
+    stage.alpha.answers = [Report(Status.COMPLETED, "completed", "found", (Output(0),))]
+    assert await stage.step(stage.poller) == ["completed"]
+    assert (await stage.world.now(job)).state == "mirroring"

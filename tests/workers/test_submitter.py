@@ -236,3 +236,39 @@ async def test_doubts_of_a_provider_that_is_gone_from_the_settings_are_resolved_
     await stage.world.claims.in_doubt(job, "reset")
     stage.clock.advance(TIMING.job_deadline)
     assert await stage.step(stage.resolver) == ["gave up"]
+
+
+async def test_a_paid_call_goes_on_although_its_lease_was_lost_and_its_id_is_kept(stage: Stage) -> None:
+    await stage.world.queued()
+    [claimed] = await stage.submitter.claim(10)
+    stage.clock.advance(TIMING.lease + 1)
+    assert await stage.step(stage.resolver) == ["in doubt"]
+    assert await stage.submitter.renew(claimed)
+    assert await stage.submitter.handle(claimed) == "accepted"
+    now = await stage.world.now(claimed)
+    assert (now.state, now.provider_job_id) == ("running", f"at-{claimed.id}")
+
+
+async def test_jobs_of_a_provider_that_was_removed_end_at_their_deadline(stage: Stage) -> None:
+    doubted = await stage.world.resubmitted("gone")
+    await stage.world.claims.turned_away(doubted, stage.clock.now() + 1_000, "busy")
+    running, mirroring = await stage.world.running("gone"), await stage.world.mirroring("gone")
+    queued, elsewhere = await stage.world.queued("gone"), await stage.world.queued("beta")
+    assert await stage.step(stage.resolver) == []
+    assert [(await stage.world.now(job)).state for job in (queued, running, mirroring)] == [
+        "queued",
+        "running",
+        "mirroring",
+    ]
+    stage.clock.advance(max(10 * TIMING.job_deadline, 10 * MANNERS.retention_ms))
+    await stage.step(stage.resolver)
+    ended = [await stage.world.now(job) for job in (queued, running, doubted, mirroring)]
+    assert [(job.state, job.error and (job.error.code, job.error.billable)) for job in ended] == [
+        ("expired", (ErrorCode.EXPIRED, Billable.NO)),
+        ("expired", (ErrorCode.TIMED_OUT, Billable.UNKNOWN)),
+        ("expired", (ErrorCode.EXPIRED, Billable.UNKNOWN)),
+        ("failed", (ErrorCode.OUTPUT_UNAVAILABLE, Billable.YES)),
+    ]
+    assert all(job.error and "removed from the service's settings" in job.error.message for job in ended)
+    assert (await stage.world.now(elsewhere)).state == "queued"
+    assert [job.id for job in await stage.world.claims.claim_polls("gone", 10)] == [running.id]
