@@ -6,15 +6,15 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service import logs
+
+pytestmark = pytest.mark.usefixtures("logs_restored")
 
 SECRET_NAMES = (
     "authorization",
@@ -195,18 +195,6 @@ class Broken(io.StringIO):
 
     def flush(self) -> None:
         raise OSError(32, "Broken pipe")
-
-
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
-    root.handlers = []  # so that they are not closed
-    yield
-    root.handlers, root.level, logging.raiseExceptions = handlers, level, raising
-    logging.captureWarnings(capture=False)
-    logging.getLogger("uvicorn.access").disabled = False
-    structlog.reset_defaults()
 
 
 def configured(log_format: str | None = "json", stream: io.StringIO | None = None) -> io.StringIO:
