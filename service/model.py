@@ -189,6 +189,7 @@ class Report:
     outputs: tuple[Output, ...] = ()  # one or more when completed
     cost: float | None = None  # USD
     error: JobError | None = None  # set when failed, cancelled or expired
+    understood: bool = True  # False: `word` is none that the adapter knows
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,6 +306,12 @@ INSERT INTO report_counts (provider, source, jobs)
 SELECT provider, :source, 1 FROM jobs WHERE id = :id
 ON CONFLICT (provider, source) DO UPDATE SET jobs = report_counts.jobs + 1;
 
+-- count_unknown_word --
+-- Note a status word that no adapter knows.
+INSERT INTO unknown_words (provider, word, times)
+SELECT provider, :word, 1 FROM jobs WHERE id = :id
+ON CONFLICT (provider, word) DO UPDATE SET times = unknown_words.times + 1;
+
 -- upsert_receipt --
 -- Keep a verified callback, once for all that say the same; its verdict tells whether any of them was applied.
 INSERT INTO receipts (job_id, provider_job_id, word, verdict, first_at, last_at, headers, body)
@@ -409,6 +415,10 @@ SELECT state, min(due_at) AS due_at FROM jobs
 -- report_counts --
 -- How the last words about jobs came.
 SELECT provider, source, jobs FROM report_counts ORDER BY provider, source;
+
+-- unknown_words --
+-- The status words that no adapter knows, most frequent first.
+SELECT provider, word, times FROM unknown_words ORDER BY times DESC LIMIT 20;
 
 -- probe --
 -- A write of no consequence, to see whether writing works.

@@ -276,6 +276,7 @@ def _report(data: Mapping[str, Any]) -> Report | None:
     return Report(
         status=status,
         word=word,
+        understood=word in _STATUSES,
         provider_job_id=wire.job_id(data.get("id")),
         outputs=(Output(0),) if status is Status.COMPLETED else (),
         cost=cost,

@@ -29,6 +29,8 @@ from service.model import (
 )
 from service.store.transaction import Ledger, Timing, Transaction, dumps, error_columns, job_from
 
+_LONGEST_RETENTION_MS = 30 * 86_400_000
+
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
@@ -88,6 +90,7 @@ class Overview:
 
     jobs: Mapping[str, Mapping[str, int]]  # provider -> state -> count
     oldest_due: Mapping[str, int]  # state -> since when its longest waiting job is overdue
+    unknown_words: Mapping[str, Mapping[str, int]]  # provider -> status word that no adapter knows -> times
     reports: Mapping[str, Mapping[str, int]]  # provider -> callback | poll | submission -> jobs that it settled
 
 
@@ -226,16 +229,14 @@ class Store:
         about = {"id": job_id, "provider_job_id": report.provider_job_id, "word": report.word}
         data = {"source": source, "provider_status": report.word, "provider_job_id": report.provider_job_id}
         if report.status is Status.RUNNING:
-            deadline = self._timing.job_deadline
-            if tx.one("report_running", **about, now=tx.now, poll_ms=poll_ms, deadline_ms=deadline):
-                tx.entered(job_id, State.RUNNING, **data)
-                return Verdict.APPLIED
-            if tx.one("report_word", **about):
+            if not report.understood:
+                tx.do("count_unknown_word", id=job_id, word=report.word)
+            if self._goes_on(tx, about, data, poll_ms):
                 return Verdict.APPLIED
         elif report.status is Status.COMPLETED:
             found = {
                 "outputs": dumps([asdict(output) for output in report.outputs]),
-                "mirror_until": max([tx.now + retention_ms, *(o.expires_at for o in report.outputs if o.expires_at)]),
+                "mirror_until": _mirror_until(report, tx.now, retention_ms),
                 "cost": report.cost,
                 "now": tx.now,
             }
@@ -261,6 +262,12 @@ class Store:
             provider_job_id=report.provider_job_id,
         )
         return Verdict.MISMATCHED if elsewhere else Verdict.DUPLICATE
+
+    def _goes_on(self, tx: Transaction, about: Mapping[str, Any], data: Mapping[str, Any], poll_ms: int) -> bool:
+        adopted = tx.one("report_running", **about, now=tx.now, poll_ms=poll_ms, deadline_ms=self._timing.job_deadline)
+        if adopted:
+            tx.entered(about["id"], State.RUNNING, **data)
+        return bool(adopted or tx.one("report_word", **about))
 
     @staticmethod
     def _settled(tx: Transaction, job_id: str, state: State, source: Source, data: Mapping[str, Any]) -> Verdict:
@@ -318,11 +325,20 @@ class Store:
             reports: dict[str, dict[str, int]] = {}
             for row in tx.all("report_counts"):
                 reports.setdefault(row["provider"], {})[row["source"]] = row["jobs"]
+            words: dict[str, dict[str, int]] = {}
+            for row in tx.all("unknown_words"):
+                words.setdefault(row["provider"], {})[row["word"]] = row["times"]
             oldest = {row["state"]: row["due_at"] for row in tx.all("oldest_due", now=self._ledger.clock.now())}
-            return Overview(jobs, oldest, reports)
+            return Overview(jobs, oldest, words, reports)
 
         return await self._ledger.db.read(work)
 
     async def probe(self) -> None:
         """Write something and commit it, or raise StoreUnavailableError."""
         await self._ledger.db.run(lambda tx: tx.do("probe", now=self._ledger.clock.now()))
+
+
+def _mirror_until(report: Report, now: int, retention_ms: int) -> int:
+    """Return until when the outputs can be expected at the provider: what it says, within reason, or what is usual."""
+    said = [output.expires_at for output in report.outputs if output.expires_at]
+    return min(max([now + retention_ms, *said]), now + _LONGEST_RETENTION_MS)

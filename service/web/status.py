@@ -85,7 +85,8 @@ class Status:
                 "overdue_seconds": {
                     step: max(0, now - overview.oldest_due.get(state, now)) / 1000 for step, state in _STEPS.items()
                 },
-                "settled_by": {name: _shares(overview.reports.get(name, {})) for name in providers},
+                "unknown_words": overview.unknown_words,
+                "reports": {name: _shares(overview.reports.get(name, {})) for name in providers},
                 # Jobs of a provider that was removed from the settings wait for it to come back.
                 "unserved": {
                     name: waiting

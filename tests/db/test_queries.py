@@ -19,6 +19,7 @@ WALKS = {  # queries that are meant to look at every row of something
     "api_keys": "SCAN api_keys",
     "count_jobs": "SCAN jobs USING COVERING INDEX jobs_by_due",
     "report_counts": "SCAN report_counts",
+    "unknown_words": "SCAN unknown_words",
 }
 BY_ID = "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"
 DUE = "SEARCH jobs USING INDEX jobs_by_due (state=? AND provider=? AND due_at<?)"

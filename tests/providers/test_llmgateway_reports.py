@@ -152,7 +152,7 @@ async def test_a_cancelled_job_is_cancelled_whatever_its_error_says(
 
 async def test_an_unknown_word_is_not_an_end(client: httpx.AsyncClient, server: Loopback) -> None:
     report = await polled(client, server, {"status": "NOT_START", "error": {"code": "timeout"}})
-    assert report == Report(Status.RUNNING, "NOT_START", "a")
+    assert report == Report(Status.RUNNING, "NOT_START", "a", understood=False)
 
 
 async def test_the_cost_is_read_when_it_is_there(client: httpx.AsyncClient, server: Loopback) -> None:

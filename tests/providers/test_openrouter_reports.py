@@ -64,6 +64,7 @@ async def test_every_status_word_has_its_meaning_and_is_kept(
     report = await polled(client, server, {"id": "gen-1", "status": word})
     assert isinstance(report, Report)
     assert (report.status, report.word, report.provider_job_id) == (status, word, "gen-1")
+    assert report.understood is (word in {"pending", "in_progress"} or status is not Status.RUNNING)
     assert (report.error.code if report.error else None) is code
     assert len(report.outputs) == (1 if status is Status.COMPLETED else 0)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service.model import Job, OnUnknown, Source, State, Status
+from service.model import Job, OnUnknown, Output, Report, Source, State, Status
 from service.store import Verdict
 from tests.store.world import (
     GONE,
@@ -23,6 +23,7 @@ from tests.store.world import (
 )
 
 Place = Callable[[World], Awaitable[Job]]
+DAY_MS = 86_400_000
 APPLIED, DUPLICATE, MISMATCHED = Verdict.APPLIED, Verdict.DUPLICATE, Verdict.MISMATCHED
 
 
@@ -55,6 +56,16 @@ async def test_a_completed_report_says_what_to_copy_and_until_when(world: World,
     assert (found.state, found.outputs, found.cost) == (State.MIRRORING, said.outputs, 0.5)
     assert (found.due_at, found.mirror_until) == (world.clock.now(), world.clock.now() + RETENTION_MS)
     assert (found.provider_job_id, found.provider_status, found.attempt) == (f"at-{job.id}", "completed", 0)
+
+
+@pytest.mark.parametrize(("days", "kept"), [(0, RETENTION_MS), (20, 20 * DAY_MS), (30_000, 30 * DAY_MS)])
+async def test_a_provider_is_believed_for_how_long_it_serves_an_output_within_reason(
+    world: World, days: int, kept: int
+) -> None:
+    job = await world.running()
+    outputs = (Output(0, "https://cdn.example/v.mp4", world.clock.now() + days * DAY_MS), Output(1))
+    await world.apply(job, Report(Status.COMPLETED, "completed", job.provider_job_id, outputs))
+    assert (await world.now(job)).mirror_until == world.clock.now() + kept
 
 
 async def test_a_second_word_of_the_same_kind_changes_nothing(world: World) -> None:

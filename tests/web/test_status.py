@@ -122,8 +122,9 @@ async def test_the_status_counts_everything_zeros_too(house: House) -> None:
         "removed": none | {"queued": 1},
     }
     assert status["unserved"] == {"removed": 1}
+    assert status["unknown_words"] == {}
     assert status["overdue_seconds"] == {"submit": 90.5, "resolve": 0, "poll": 30.5, "mirror": 0}
-    assert status["settled_by"] == {
+    assert status["reports"] == {
         "openrouter": {"callback": 1, "poll": 1, "submission": 0, "callback_share": 0.5},
         "llmgateway": {"callback": 0, "poll": 0, "submission": 0, "callback_share": None},
         "removed": {"callback": 0, "poll": 0, "submission": 0, "callback_share": None},

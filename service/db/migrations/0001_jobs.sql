@@ -145,6 +145,14 @@ CREATE TABLE report_counts (
     PRIMARY KEY (provider, source)
 ) STRICT, WITHOUT ROWID;
 
+-- Status words that no adapter knows, and how often they came: a provider has changed, or an adapter is wrong.
+CREATE TABLE unknown_words (
+    provider TEXT NOT NULL,
+    word     TEXT NOT NULL,
+    times    INTEGER NOT NULL,
+    PRIMARY KEY (provider, word)
+) STRICT, WITHOUT ROWID;
+
 -- What the readiness probe writes.
 CREATE TABLE probes (
     id INTEGER PRIMARY KEY CHECK (id = 1),
