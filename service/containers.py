@@ -165,22 +165,20 @@ class _Boxes(_Walk):
             raise BadOutputError("the video does not begin with an ftyp box")
         if not all(0x20 <= byte < 0x7F for byte in name):  # noqa: PLR2004 - printable ASCII
             raise BadOutputError(f"the video is damaged: there is no box where one must begin, at byte {at:,}")
-        if name in (b"moov", b"mdat", b"moof"):
-            self._seen.add(name)
-        if size == 0:
-            self._open = True
-            return
+        self._open = size == 0
         if size == 1:
             size = int.from_bytes(head[8:], "big")
-        if size < len(head):
+        if size < len(head) and not self._open:
             raise BadOutputError(f"the video is damaged: the box at byte {at:,} says that it has {size} bytes")
-        self._skip = size - len(head)
+        if name in (b"moov", b"mdat", b"moof") and size != len(head):
+            self._seen.add(name)
+        self._skip = max(0, size - len(head))
 
     def _complete(self) -> None:
         if b"moov" not in self._seen:
-            raise BadOutputError("the video is not whole: it has no moov box, without which nothing can play it")
+            raise BadOutputError("the video is not whole: it has no moov box, or an empty one, and nothing can play it")
         if not self._seen & {b"mdat", b"moof"}:
-            raise BadOutputError("the video is not whole: it has no mdat box, where the pictures are")
+            raise BadOutputError("the video is not whole: it has no mdat box with pictures in it")
 
 
 class _Elements(_Walk):

@@ -27,6 +27,8 @@ SETTING = "REELKEEPER_ALLOWED_PRIVATE_HOSTS"
 _IDENTITY = {"accept-encoding": "identity"}
 _MOST_REDIRECTS = 5
 _DNS_SECONDS = 60
+_JUDGED_EVERY = 60.0  # s
+_SLOWEST = 10_240  # bytes a second: a server that drips must not hold a place for an hour
 _LONGEST_WAIT_MS = 3_600_000
 
 # Many servers close an idle connection after 5 s. A paid call that is sent into a connection at the moment when it
@@ -191,12 +193,30 @@ class Download:
         self.length = None if length is None else int(length)  # bytes; h11 has refused what is not a number
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes. Raises OutputError when it stops coming."""
+        """Yield the body as it comes. Raises OutputError when it stops coming, or comes in drops for a minute."""
+        now = asyncio.get_running_loop().time
+        body = self._response.aiter_raw()
+        came, waited = 0, 0.0  # bytes, and seconds of waiting for them: what our own storage takes does not count
         try:
-            async for chunk in self._response.aiter_raw():
+            while True:
+                begun = now()
+                chunk = await anext(body, None)
+                if chunk is None:
+                    return
+                came, waited = came + len(chunk), waited + now() - begun
+                if waited >= _JUDGED_EVERY:
+                    if came < _SLOWEST * waited:
+                        raise OutputError(
+                            f"the download from {self._from} was too slow: {came:,} bytes in {waited:.0f} s"
+                        )
+                    came, waited = 0, 0.0
                 yield chunk
         except httpx.HTTPError as error:
-            raise OutputError(f"the download from {_origin(self._response.url)} broke off: {reason(error)}") from error
+            raise OutputError(f"the download from {self._from} broke off: {reason(error)}") from error
+
+    @property
+    def _from(self) -> str:
+        return _origin(self._response.url)
 
 
 @contextlib.asynccontextmanager
@@ -249,7 +269,7 @@ async def _follow(
             url = url.join(response.headers["location"])
             if _origin(url) != home:
                 headers = {}
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: a host name that no encoding allows, `xn--a`
         raise OutputError("the provider's URL of the output, or a redirect from it, is not a URL") from error
     except httpx.HTTPError as error:
         raise OutputError(f"{_origin(url)} could not be asked for the output: {reason(error)}") from error

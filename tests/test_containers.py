@@ -132,6 +132,8 @@ def test_bytes_after_the_end_are_refused(kind: Kind, file: bytes, more: bytes) -
         (MP4, FTYP, "no moov"),
         (MP4, FTYP + box(b"moov", b"m"), "no mdat"),
         (MP4, FTYP + box(b"mdat", b"d"), "no moov"),
+        (MP4, FTYP + box(b"moov") + box(b"mdat", b"d"), "no moov box, or an empty one"),
+        (MP4, FTYP + box(b"moov", b"m") + box(b"mdat"), "no mdat box with pictures"),
         (MP4, box(b"moov", b"m") + FTYP + box(b"mdat", b"d"), "does not begin with an ftyp"),
         (MP4, FTYP + b"\0\0\0\4moov", "says that it has 4 bytes"),
         (MP4, FTYP + b"\0\0\0\1moov" + b"\0" * 8, "says that it has 0 bytes"),

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from httpx_secure import SSRFProtectionError
 
+from service import outbound
 from service.errors import ConfigurationError, OutputError, OutputGoneError, OutputNotReadyError
 from service.outbound import (
     Answer,
@@ -381,3 +382,25 @@ async def test_a_server_whose_certificate_nobody_vouches_for_is_refused(tmp_path
             with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
                 await ask_for(client, server)
         assert server.requests == []
+
+
+async def test_a_download_in_drops_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbound, "_JUDGED_EVERY", 0)
+    async with loopback(answer(b"x" * 100)) as server, public_client([server.host]) as client:
+        async with open_download(client, server.url("/"), {}) as download:
+            monkeypatch.setattr(outbound, "_SLOWEST", 0)
+            assert b"".join([chunk async for chunk in download.chunks()]) == b"x" * 100
+        async with open_download(client, server.url("/"), {}) as download:
+            monkeypatch.setattr(outbound, "_SLOWEST", 1e12)  # bytes a second that nobody reaches
+            with pytest.raises(OutputError, match="was too slow: 100 bytes in 0 s"):
+                await anext(download.chunks())
+
+
+@pytest.mark.parametrize("host", ["xn--a", "xn--", "xn--zz--zz"])
+async def test_a_host_name_that_cannot_be_is_an_error_of_the_output(host: str) -> None:
+    redirect = b"HTTP/1.1 302 -\r\nlocation: https://" + host.encode() + b"/v.mp4\r\ncontent-length: 0\r\n\r\n"
+    async with loopback(redirect) as server, public_client([server.host]) as client:
+        for url in (f"https://{host}/v.mp4", server.url("/")):
+            with pytest.raises(OutputError):
+                async with open_download(client, url, {}):
+                    pass

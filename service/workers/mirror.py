@@ -16,6 +16,8 @@ from service.errors import (
     OutputGoneError,
     OutputNotReadyError,
     OutputTooLargeError,
+    StorageError,
+    StoreUnavailableError,
 )
 from service.model import Artifact, Billable, ErrorCode, Job, JobError, Output, Report
 from service.outbound import open_download
@@ -86,10 +88,12 @@ class Mirror:
         if isinstance(error, InterruptedWorkError):
             await self._claims.mirror_again(item, now)
             return "interrupted"
-        if isinstance(error, OutputError) and self._hopeless(item, error, now):
-            reason = JobError(ErrorCode.OUTPUT_UNAVAILABLE, str(error), billable=Billable.YES)
+        ours = isinstance(error, StorageError | StoreUnavailableError)
+        if not ours and self._hopeless(item, error, now):
+            told = str(error) if isinstance(error, OutputError) else "the service could not copy it; its log says why"
+            reason = JobError(ErrorCode.OUTPUT_UNAVAILABLE, told, billable=Billable.YES)
             await self._claims.give_up_mirror(item, reason)
-            return f"gave up: {error}"
+            return f"gave up: {told}"
         backoff = _NOT_READY if isinstance(error, OutputNotReadyError) else _FAILED
         wait = backoff.delay_ms(item.attempt, self._chance)
         if isinstance(error, OutputError) and error.retry_after_ms:
@@ -135,7 +139,7 @@ class Mirror:
         return next((each for each in shown if each.index == output.index and each.url not in (None, output.url)), None)
 
     @staticmethod
-    def _hopeless(job: Job, error: OutputError, now: int) -> bool:
+    def _hopeless(job: Job, error: Exception, now: int) -> bool:
         return (
             isinstance(error, OutputTooLargeError)
             or (isinstance(error, OutputGoneError) and job.attempt >= _GONE_ATTEMPTS)

@@ -52,11 +52,12 @@ class Poller:
         """Ask, apply what was said, and if that was no last word, say when to ask again."""
         provider = self._providers[item.provider]
         answer = await provider.poll(item.provider_job_id or "")
+        if isinstance(answer, Report) and answer.provider_job_id not in (None, item.provider_job_id):
+            answer = Unanswered("the answer is about another job")  # a cache's mistake must not mix up two videos
         if isinstance(answer, Unanswered):
             self._providers.close_for(item.provider, answer.retry_after_ms)
             await self._later(item, self._after_error(item, answer.retry_after_ms), answered=False)
             return f"unanswered: {answer.reason}"
-        # The id that was asked for is the job's; what the answer calls itself must not decide whom it is about.
         report: Report = replace(answer, provider_job_id=item.provider_job_id)
         manners = provider.manners
         await self._store.apply(
@@ -66,7 +67,7 @@ class Poller:
             await self._later(item, self._interval(item, manners.poll_every_ms), answered=True)
         elif item.state.final:
             await self._claims.poll_again(item, None, answered=True)  # a last word; a video would have recovered it
-        return report.word
+        return report.word if report.understood else f"unknown status word: {report.word}"
 
     async def failed(self, item: Job, error: Exception) -> str:
         """Ask again: at once after a restart, later after a fault of ours."""

@@ -18,6 +18,7 @@ from service.errors import (
     OutputNotReadyError,
     OutputTooLargeError,
     StorageError,
+    StoreUnavailableError,
 )
 from service.model import Billable, ErrorCode, Job, Output, Report, Status
 from service.outbound import public_client
@@ -275,8 +276,23 @@ async def test_the_end_of_the_retention_ends_the_hope(shop: Shop, stage: Stage, 
     assert now.error.message == str(error)
 
 
-@pytest.mark.parametrize("error", [StorageError("the bucket is away"), ValueError("a fault of ours")])
-async def test_a_fault_of_ours_never_ends_a_job(shop: Shop, stage: Stage, error: Exception) -> None:
+async def test_an_error_that_nobody_expected_ends_a_job_when_the_retention_does(shop: Shop, stage: Stage) -> None:
+    job = await shop.mirroring()
+    [claimed] = await shop.mirror.claim(1)
+    assert await shop.mirror.failed(claimed, ValueError("no such name")) == "later"
+    stage.clock.advance(RETENTION_MS + await stage.wait(job))
+    [claimed] = await shop.mirror.claim(1)
+    assert (await shop.mirror.failed(claimed, ValueError("no such name"))).startswith("gave up: ")
+    now = await stage.world.now(job)
+    assert now.error is not None
+    assert (now.error.code, now.error.message) == (
+        ErrorCode.OUTPUT_UNAVAILABLE,
+        "the service could not copy it; its log says why",
+    )
+
+
+@pytest.mark.parametrize("error", [StorageError("the bucket is away"), StoreUnavailableError("the disk is full")])
+async def test_a_fault_of_our_storage_never_ends_a_job(shop: Shop, stage: Stage, error: Exception) -> None:
     job = await shop.mirroring()
     for _ in range(20):
         stage.clock.advance(max(RETENTION_MS, await stage.wait(job)))

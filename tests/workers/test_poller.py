@@ -82,14 +82,13 @@ async def test_a_finished_job_is_mirrored(stage: Stage) -> None:
     assert now.mirror_until == stage.clock.now() + MANNERS.retention_ms
 
 
-async def test_a_poll_is_about_the_job_that_was_asked_for_whatever_the_answer_calls_itself(stage: Stage) -> None:
+async def test_an_answer_that_is_about_another_job_is_no_answer(stage: Stage) -> None:
     other = await stage.running()
     await stage.step(stage.poller)
     job = await stage.running()
     stage.alpha.answers = [report(Status.COMPLETED, f"at-{other.id}")]
-    await stage.step(stage.poller)
-    assert (await stage.world.now(job)).provider_job_id == f"at-{job.id}"
-    assert (await stage.world.now(job)).state == "mirroring"
+    assert await stage.step(stage.poller) == ["unanswered: the answer is about another job"]
+    assert (await stage.world.now(job)).state == "running"
     assert (await stage.world.now(other)).state == "running"
 
 
@@ -248,3 +247,14 @@ async def test_a_job_that_was_attached_late_is_asked_about_for_a_day_whatever_go
     stage.alpha.answers = [Report(Status.COMPLETED, "completed", "found", (Output(0),))]
     assert await stage.step(stage.poller) == ["completed"]
     assert (await stage.world.now(job)).state == "mirroring"
+
+
+async def test_a_status_word_that_nobody_knows_is_no_verdict_but_counted_and_named(stage: Stage) -> None:
+    job = await stage.running()
+    for _ in range(2):
+        stage.alpha.answers = [Report(Status.RUNNING, "dreaming", job.provider_job_id, understood=False)]
+        assert await stage.step(stage.poller) == ["unknown status word: dreaming"]
+        stage.clock.advance(await stage.wait(job))
+    now = await stage.world.now(job)
+    assert (now.state, now.provider_status) == ("running", "dreaming")
+    assert (await stage.world.store.overview()).unknown_words == {"alpha": {"dreaming": 2}}
