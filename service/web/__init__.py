@@ -107,6 +107,7 @@ class Gate:
         begun = time.perf_counter()
         request_id = self._request_id(scope)
         about: dict[str, str] = {}
+        tell = self._log.info
         scope.setdefault("state", {})["about"] = about
         status = size = 0
 
@@ -126,6 +127,8 @@ class Gate:
             response = answer_to(error)
             if isinstance(error, RefusalError | CallbackError):
                 about["reason"] = error.code if isinstance(error, RefusalError) else str(error)
+            if isinstance(error, CallbackError):
+                tell = self._log.warning  # somebody forges, or a secret here is not the provider's
             if response.status_code >= 500:  # noqa: PLR2004 - server errors begin here
                 known = isinstance(error, StoreUnavailableError | StorageError)
                 cause = {"error": redact(str(error))} if known else {"exc_info": error}
@@ -134,7 +137,7 @@ class Gate:
                 await response(scope, receive, send_on)
             # An answer that had begun stays unfinished: the server breaks the connection, and nobody takes it as whole.
         finally:
-            self._log.info(
+            tell(
                 "web.request",
                 request_id=request_id,
                 method=scope["method"],

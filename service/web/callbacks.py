@@ -98,5 +98,7 @@ def _joined_headers(request: Request) -> dict[str, str]:
 def _no_such_address() -> RefusalError:
     # One answer for an unknown provider, an unknown job and a wrong token: it tells a stranger nothing.
     return RefusalError(
-        404, "not_found", "There is no such callback address; use the callback_url of the job as it is."
+        404,
+        "not_found",
+        "There is no such callback address; use the one that came with the job's submission, unchanged.",
     )

@@ -55,7 +55,8 @@ class Content:
             if artifact.index == index:
                 return artifact
         there = ", ".join(str(artifact.index) for artifact in job.artifacts)
-        raise RefusalError(404, "artifact_not_found", f"The job has no artifact {index}; its indexes are {there}.")
+        only = f"index {there}" if len(job.artifacts) == 1 else f"the indexes {there}"
+        raise RefusalError(404, "artifact_not_found", f"The job has no artifact {index}; it has only {only}.")
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from service.model import Job, State
 from service.providers import Provider
 from service.store import Idempotency, KeyReused, Store
+from service.web.answers import JSONResponse
 from service.web.body import canonical, parse_object, read_body, require_json
 from service.web.callers import Callers, note
 from service.web.filters import cursor_after, read_filters

@@ -11,9 +11,8 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
-from starlette.responses import JSONResponse
-
 from service.model import Problem
+from service.web.answers import JSONResponse
 
 MOST_PROBLEMS = 50
 _MOST_TOLD = 5
@@ -47,21 +46,34 @@ class RefusalError(Exception):
         return JSONResponse({"error": error}, self.status, self.headers)
 
 
-def invalid_request(problems: Sequence[Problem]) -> RefusalError:
-    """Return the error that names everything that is wrong with a request, or as much of it as anybody reads."""
+def invalid_request(problems: Sequence[Problem], advice: str = "") -> RefusalError:
+    """Return the error that names everything that is wrong with a request, or as much of it as anybody reads.
+
+    `advice` is a sentence for all problems together.
+    """
     problems = problems[:MOST_PROBLEMS]
-    told = " ".join(f"{problem.field}: {problem.message}." for problem in problems[:_MOST_TOLD])
-    more = f" And {len(problems) - _MOST_TOLD} more, see problems." if len(problems) > _MOST_TOLD else ""
-    return RefusalError(
-        400, "invalid_request", f"Nothing was done; correct this and send it again. {told}{more}", problems=problems
-    )
+    told = ["Nothing was done; correct this and send it again."]
+    told += [_ended(f"{problem.field}: {problem.message}") for problem in problems[:_MOST_TOLD]]
+    if len(problems) > _MOST_TOLD:
+        told.append(f"And {len(problems) - _MOST_TOLD} more, see problems.")
+    if advice:
+        told.append(advice)
+    return RefusalError(400, "invalid_request", " ".join(told), problems=problems)
 
 
-def not_a_name(name: str, names: Collection[str], what: str) -> str:
-    """Say that `name` is not one of `names`, which are `what` ("a field"), and what was probably meant."""
+def not_a_name(name: str, names: Collection[str], what: str, *, listed: bool = True) -> str:
+    """Say that `name` is not one of `names`, which are `what` ("a field"), and what was probably meant.
+
+    When nothing is near, `names` are listed, or `what` is all that is said.
+    """
     near = difflib.get_close_matches(name[:_LONGEST_NAME], names, n=1, cutoff=0.6)
-    advice = f"did you mean {near[0]}?" if near else f"known are {', '.join(names)}"
-    return f"is not {what}; {advice}"
+    if near:
+        return f"is not {what}; did you mean {near[0]}?"
+    return f"is not {what}; known are {', '.join(names)}" if listed else f"is not {what}"
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
 
 
 def shown(text: str) -> str:

@@ -25,6 +25,7 @@ _LONGEST_URL = 8_192  # characters; a data: URL is bounded by the body alone
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HTTPS = re.compile(r"https://[^\s/?#]+[^\s]*", re.IGNORECASE)
 _DATA = re.compile(r"data:[^\s,]*,[^\s]+", re.IGNORECASE)
+_NO_FIELD = "is not a field"
 _URL = "an https:// or data: URL, for example https://example.com/cat.png"
 
 
@@ -130,7 +131,9 @@ def new_job(body: Mapping[str, Any], tenant: str, providers: Mapping[str, Provid
         wrong = {_top(problem.field) for problem in problems}
         problems += [each for each in provider.problems(request) if _top(each.field) not in wrong]
     if problems:
-        raise invalid_request(problems)
+        # The fields are many: they are named once, for all that resemble none of them.
+        unknown = any(problem.message == _NO_FIELD for problem in problems)
+        raise invalid_request(problems, f"The fields are {', '.join(CreateBody.model_fields)}." if unknown else "")
     return NewJob(tenant, name, request, OnUnknown(wanted.on_unknown or OnUnknown.WAIT), wanted.metadata)
 
 
@@ -162,7 +165,7 @@ def _problem(error: ErrorDetails) -> Problem:
     fields = (ReferenceBody if in_reference else CreateBody).model_fields
     field = fields.get(str(path[-1] if in_reference else path[0]))
     if field is None:
-        return Problem(_path(path), _unknown(str(path[-1]), tuple(fields)))
+        return Problem(_path(path), _unknown(str(path[-1]), tuple(fields), listed=in_reference))
     described = field.description or ""
     if kind == "missing":
         return Problem(_path(path), f"is required, and must be {described}")
@@ -174,10 +177,10 @@ def _problem(error: ErrorDetails) -> Problem:
     return Problem(_path(path), f"must be {described}{given}")
 
 
-def _unknown(name: str, fields: Sequence[str]) -> str:
+def _unknown(name: str, fields: Sequence[str], *, listed: bool) -> str:
     if name == "notify_url":
         return "is not supported yet; read the job or its events to learn how it goes"
-    return not_a_name(name, fields, "a field")
+    return not_a_name(name, fields, "a field", listed=listed)
 
 
 def _path(steps: Sequence[int | str]) -> str:

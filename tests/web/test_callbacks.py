@@ -212,6 +212,7 @@ async def test_an_unsigned_callback_is_refused_and_told_what_is_missing(house: H
     assert await now(house, job) == job
     assert await house.count("receipts") == 0
     assert "x-openrouter-signature is missing" in house.lines()[-1]["reason"]
+    assert [call.method_name for call in house.logged.calls] == ["warning"]
 
 
 async def test_a_body_that_was_changed_on_its_way_is_refused(house: House) -> None:

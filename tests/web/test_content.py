@@ -49,8 +49,10 @@ async def test_each_artifact_has_its_index(house: House, client: httpx.AsyncClie
     assert missing.status_code == 404
     assert missing.json()["error"] == {
         "code": "artifact_not_found",
-        "message": "The job has no artifact 2; its indexes are 0, 1.",
+        "message": "The job has no artifact 2; it has only the indexes 0, 1.",
     }
+    only = await client.get(f"/v1/jobs/{(await house.completed(provider_job_id='gen-2')).id}/content?index=1")
+    assert only.json()["error"]["message"] == "The job has no artifact 1; it has only index 0."
 
 
 @pytest.mark.parametrize("query", ["index=-1", "index=x", "index=", "index=0&index=1", "idx=0", "index=" + "9" * 5000])

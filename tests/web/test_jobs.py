@@ -326,6 +326,7 @@ async def test_no_path_and_no_method_is_answered_in_another_shape(house: House, 
     else:
         assert set(body) == {"error"}
         assert set(body["error"]) == {"code", "message"}
+        assert answer.text.endswith("}\n")
         assert answer.status_code in {401, 404, 405}
 
 
