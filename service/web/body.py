@@ -25,9 +25,9 @@ def require_json(request: Request) -> None:
     """Refuse a body that does not say that it is JSON, before any of it is read."""
     given = request.headers.get("content-type")
     if given is None or not _JSON.fullmatch(given.strip()):
-        says = "has no Content-Type" if given is None else "has another Content-Type"
+        sent = f"{shown(given)} was sent" if given else "none was sent"
         raise RefusalError(
-            415, "unsupported_media_type", f"The request {says}; send JSON with Content-Type: application/json."
+            415, "unsupported_media_type", f"The Content-Type must be application/json, and the body JSON; {sent}."
         )
 
 

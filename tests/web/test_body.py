@@ -83,7 +83,10 @@ async def test_another_content_type_is_refused(client: httpx.AsyncClient, conten
         "/v1/jobs", content=json.dumps(GOOD), headers=[(b"content-type", content_type.encode("latin-1"))]
     )
     assert answer.status_code == 415
-    assert "application/json" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["message"] == (
+        "The Content-Type must be application/json, and the body JSON; "
+        f"{f'{content_type} was' if content_type else 'none was'} sent."
+    )
 
 
 async def test_a_missing_content_type_is_refused(client: httpx.AsyncClient) -> None:
