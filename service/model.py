@@ -151,8 +151,13 @@ class VideoRequest:
 
     def to_json(self) -> str:
         """Return the request as canonical JSON, without what was not asked for: the form that is stored."""
-        kept = {key: value for key, value in asdict(self).items() if value not in (None, (), {})}
-        return json.dumps(kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(self.fields(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+    def fields(self) -> dict[str, Any]:
+        """Return what was asked for, as JSON has it. Values are shared, not copied: a request may be large."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found["references"] = [asdict(reference) for reference in self.references]
+        return {name: value for name, value in found.items() if value not in (None, [], {})}
 
     @classmethod
     def from_json(cls, text: str) -> Self:

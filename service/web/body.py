@@ -17,6 +17,7 @@ _JSON = re.compile(r'application/json\s*(;\s*charset\s*=\s*("utf-?8"|utf-?8)\s*)
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LARGEST = 2**63
 _DEEPEST = 32
+_MOST_VALUES = 5_000
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a string", list: "an array"}
 
@@ -63,7 +64,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object that `body` is.
 
     Refused is what other readers would understand differently or not at all: a key that stands twice in one object,
-    NaN, Infinity, numbers beyond 64 bits, halves of surrogate pairs, and objects or arrays more than 32 deep.
+    NaN, Infinity, numbers beyond 64 bits, halves of surrogate pairs, and objects or arrays more than 32 deep or with
+    more than 5,000 values in all.
     """
     if not body:
         raise _not_json('The body is empty; send a JSON object, for example {"model": "…", "prompt": "…"}.')
@@ -83,8 +85,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise _too_deep() from None
     if not isinstance(value, dict):
         raise _not_json(f"The body must be a JSON object, {{…}}; {kind_of(value)} was sent.")
-    if _is_deep(value):
-        raise _too_deep()
+    _require_simple(value)
     try:
         canonical(value)
     except UnicodeEncodeError:
@@ -136,8 +137,10 @@ def _no_constant(name: str) -> NoReturn:
     raise _not_json(f"The body holds {name}, which is not JSON; send a number or null.")
 
 
-def _is_deep(value: object) -> bool:
+def _require_simple(value: object) -> None:
+    """Refuse what is nested deep or holds many values: it would be walked through at every reading of the job."""
     level: list[Any] = [value]
+    found = 0
     for _ in range(_DEEPEST):
         level = [
             inner
@@ -145,7 +148,11 @@ def _is_deep(value: object) -> bool:
             if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
-    return any(isinstance(each, dict | list) for each in level)
+        found += len(level)
+    if any(isinstance(each, dict | list) for each in level):
+        raise _too_deep()
+    if found > _MOST_VALUES:
+        raise _not_json(f"The body holds more than {_MOST_VALUES:,} values; send fewer, or one long string.")
 
 
 def _too_large(limit: int) -> RefusalError:

@@ -69,15 +69,15 @@ class Views:
 
 
 def _request(job: Job) -> dict[str, Any]:
-    asked_for = {name: value for name, value in asdict(job.request).items() if value not in (None, (), {})}
-    return {name: value if name in {"model", "prompt"} else _abbreviated(value) for name, value in asked_for.items()}
+    fields = job.request.fields()
+    return {name: value if name in {"model", "prompt"} else _abbreviated(value) for name, value in fields.items()}
 
 
 def _abbreviated(value: object) -> object:
     """Cut `data:` URLs down to what they are: a caller knows what it sent, and a list of jobs must stay small."""
     if isinstance(value, dict):
         return {name: _abbreviated(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_abbreviated(inner) for inner in value]
     if isinstance(value, str) and (head := _DATA.match(value)):
         return f"{head[0]}… ({len(value):,} characters)"
