@@ -16,22 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    HttpUrl,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, HttpUrl, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.errors import ConfigurationError
 
 _PROVIDERS = ("openrouter", "llmgateway")  # in the order of the default
+_PREFIX = "REELKEEPER_"
 _KEY_BYTES = 32
 _DIFFERENT_BYTES = 16  # of 32 random bytes fewer are different about once in 10^20 keys
 _LARGEST_PORT = 65535
@@ -53,8 +45,8 @@ def _items(text: str) -> list[str]:
 def _url(text: str) -> HttpUrl:
     try:
         url = _HTTP_URL.validate_python(text)
-    except ValidationError as error:
-        raise ValueError(f"is not an http or https URL ({error.errors()[0]['msg']})") from None
+    except ValidationError:
+        raise ValueError("is not an http or https URL") from None
     if url.username is not None or url.password is not None:
         raise ValueError("holds a user name or password; leave them out")
     if url.query is not None or url.fragment is not None:
@@ -81,10 +73,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def _secret_keys(text: str) -> tuple[bytes, ...]:
-    return tuple(_secret_key(item, place) for place, item in enumerate(_items(text), start=1))
+    places = [f", as key {place}," for place, _ in enumerate(_items(text), start=1)]
+    return tuple(map(_secret_key, _items(text), places if len(places) > 1 else [""]))
 
 
-def _secret_key(text: str, place: int) -> bytes:
+def _secret_key(text: str, place: str) -> bytes:
     try:
         # Text of hex digits alone is hex at any length: read as base64 it would look longer than it is.
         if re.fullmatch(r"[0-9a-fA-F]+", text):
@@ -93,11 +86,11 @@ def _secret_key(text: str, place: int) -> bytes:
             standard = text.replace("-", "+").replace("_", "/")
             key = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except ValueError:
-        raise ValueError(f"holds, as key {place}, text that is neither base64 nor hex") from None
+        raise ValueError(f"holds{place} text that is neither base64 nor hex") from None
     if len(key) < _KEY_BYTES:
-        raise ValueError(f"holds, as key {place}, only {len(key)} bytes; {_KEY_BYTES} or more are needed")
+        raise ValueError(f"holds{place} only {len(key)} bytes; {_KEY_BYTES} or more are needed")
     if len(set(key)) < _DIFFERENT_BYTES:
-        raise ValueError(f"holds, as key {place}, bytes that repeat too much to be random")
+        raise ValueError(f"holds{place} bytes that repeat too much to be random")
     return key
 
 
@@ -106,9 +99,7 @@ def _database(text: str) -> Path:
     if not mark or scheme != "sqlite":
         raise ValueError("must begin with sqlite:///, the only database that is spoken, and name a file")
     if not path or path.endswith("/") or "?" in path or path == ":memory:":
-        raise ValueError(
-            "must end with the name of a file, without options, because a restart must find the jobs again"
-        )
+        raise ValueError("must end with a file's name, without options, because a restart must find the jobs again")
     return Path(path)
 
 
@@ -146,6 +137,15 @@ def _host(text: str, place: int) -> str:
     except ValueError:
         raise ValueError(f"holds, as entry {place}, an address that does not exist") from None
     return f"{host}:{int(found['port'])}"
+
+
+def _whole(lowest: int, highest: int, unit: int = 1) -> BeforeValidator:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not lowest <= int(text) <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return int(text) * unit
+
+    return BeforeValidator(read)
 
 
 def _bytes(text: str) -> int:
@@ -203,15 +203,15 @@ class Config(BaseSettings):
     database: Annotated[Path, BeforeValidator(_database)] = Field(
         "sqlite:///var/reelkeeper.db",
         validation_alias="REELKEEPER_DATABASE",
-        description="`sqlite:///relative` or `sqlite:////absolute`",
+        description="`sqlite:///relative` to the working directory, or `sqlite:////absolute`",
         examples=["sqlite:////var/lib/reelkeeper/reelkeeper.db"],
         validate_default=True,
     )
     storage: Annotated[str, BeforeValidator(_storage)] = Field(
         "var/videos",
         validation_alias="REELKEEPER_STORAGE",
-        description="a folder's path, `file:///absolute`, `s3://bucket/prefix`, `gs://` or `az://`; credentials and "
-        "endpoint come by the usual `AWS_*` etc.",
+        description="a folder's path (from the working directory, if relative), `file:///absolute`, "
+        "`s3://bucket/prefix`, `gs://` or `az://`; credentials and endpoint come by the usual `AWS_*` etc.",
         examples=["s3://my-bucket/videos"],
     )
     allowed_private_hosts: Annotated[frozenset[str], BeforeValidator(_hosts)] = Field(
@@ -220,7 +220,7 @@ class Config(BaseSettings):
         description="comma-separated `host:port` that outbound requests may reach although not public",
         examples=["backend.internal:8443,10.0.0.7:9000,[fd00::7]:9000"],
     )
-    job_deadline_ms: Annotated[int, Field(gt=0, le=_LONGEST_DEADLINE_S), AfterValidator(lambda s: s * 1000)] = Field(
+    job_deadline_ms: Annotated[int, _whole(1, _LONGEST_DEADLINE_S, 1000)] = Field(
         "7200",
         validation_alias="REELKEEPER_JOB_DEADLINE",
         description="seconds until a silent job is `expired`",
@@ -239,10 +239,10 @@ class Config(BaseSettings):
         description="`json` or `console`; when unset, json unless standard error is a terminal",
         examples=["json"],
     )
-    port: Annotated[int, Field(ge=0, le=_LARGEST_PORT)] = Field(
+    port: Annotated[int, _whole(0, _LARGEST_PORT)] = Field(
         "8080",
         validation_alias="PORT",
-        description="the port that `serve` listens on, as process managers set it",
+        description="the port that `serve` listens on, as process managers set it; `--port` goes first",
         validate_default=True,
     )
     openrouter_api_key: Annotated[str | None, BeforeValidator(_credential)] = Field(
@@ -261,7 +261,7 @@ class Config(BaseSettings):
         (),
         validation_alias="OPENROUTER_WEBHOOK_SECRET",
         description="the webhook secret of the OpenRouter workspace, or a comma-separated list; without it callbacks "
-        "only cause a poll",
+        "only cause a poll, and a job whose submission was accepted with a lost answer cannot be found by its callback",
         examples=["the-secret-shown-in-the-workspace-settings"],
         repr=False,
     )
@@ -382,18 +382,19 @@ SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in map(_set
 
 def _sentence(error: ErrorDetails) -> str:
     name = str(error["loc"][0])
-    ours = error.get("ctx", {}).get("error")
-    problem = "must be set" if error["type"] == "missing" else ours or error["msg"].replace("Input should", "should")
+    context = error.get("ctx", {})
+    problem = context.get("error") or f"must be {context.get('expected', 'set')}".replace("'", "")
     return f"{name} {problem}; for example {name}={SETTINGS[name].example}"
 
 
 def _unknown(given: Mapping[str, str]) -> list[str]:
     mistakes = []
     for name, value in given.items():
-        known = name in SETTINGS or name.startswith("REELKEEPER_TEST_")
+        known = name in SETTINGS or name.startswith(f"{_PREFIX}TEST_")
         injected = _INJECTED_NAME.fullmatch(name) or _INJECTED_VALUE.match(value)
-        if name.upper().startswith("REELKEEPER_") and not known and not injected:
-            near = difflib.get_close_matches(name.upper(), SETTINGS, n=1, cutoff=0.5)
-            advice = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(SETTINGS)}"
+        if name.upper().startswith(_PREFIX) and not known and not injected:
+            bare = {each.removeprefix(_PREFIX): each for each in SETTINGS}  # the prefix makes any two look alike
+            near = difflib.get_close_matches(name.upper().removeprefix(_PREFIX), bare, n=1)
+            advice = f"did you mean {bare[near[0]]}?" if near else f"the settings are {', '.join(SETTINGS)}"
             mistakes.append(f"{name} is not a setting; {advice}")
     return mistakes

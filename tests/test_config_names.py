@@ -29,6 +29,8 @@ def mistakes(environ: Mapping[str, str]) -> tuple[str, ...]:
         ("reelkeeper_storage", "REELKEEPER_STORAGE"),
         ("REELKEEPER_SECRET_KEYS", "REELKEEPER_SECRET_KEY"),
         ("REELKEEPER_MAX_VIDEO_SIZE", "REELKEEPER_MAX_VIDEO_BYTES"),
+        ("REELKEEPER_PORT", "PORT"),
+        ("REELKEEPER_OPENROUTER_API_KEY", "OPENROUTER_API_KEY"),
     ],
 )
 def test_an_unknown_setting_is_told_with_what_was_meant(name: str, meant: str) -> None:
@@ -38,8 +40,9 @@ def test_an_unknown_setting_is_told_with_what_was_meant(name: str, meant: str) -
     assert "canary" not in sentence
 
 
-def test_a_name_that_resembles_nothing_gets_the_whole_list() -> None:
-    (sentence,) = mistakes({**RIGHT, "REELKEEPER_ZQXJ_ZQXJ_ZQXJ_ZQXJ_ZQXJ": "1"})
+@pytest.mark.parametrize("name", ["REELKEEPER_ZQXJ_ZQXJ_ZQXJ_ZQXJ_ZQXJ", "REELKEEPER_TYPO"])
+def test_a_name_that_resembles_nothing_gets_the_whole_list(name: str) -> None:
+    (sentence,) = mistakes({**RIGHT, name: "1"})
     assert all(name in sentence for name in SETTINGS)
 
 
