@@ -176,14 +176,21 @@ class LLMGateway:
             headers={**self._headers, "Content-Type": "application/json"},
             content=wire.encode(_body(job.request, callback_url, secret)),
         )
-        answer = await wire.submit(self._client, request, seconds=self.submit_seconds)
-        return self._judge(answer, (callback_url, secret, self._api_key)) if isinstance(answer, Answer) else answer
+        hide = (callback_url, secret, self._api_key)
+        answer = await wire.submit(self._client, request, seconds=self.submit_seconds, hide=hide)
+        return self._judge(answer) if isinstance(answer, Answer) else answer
 
     async def poll(self, provider_job_id: str) -> Report | Unanswered:
         """Ask for the job; anything but a 200 with a status word is no answer. Answers may be two seconds old."""
         request = self._client.build_request("GET", self._job_url(provider_job_id), headers=self._headers)
-        now_ms = self._clock.now()
-        found = await wire.poll(self._client, request, seconds=self.poll_seconds, now_ms=now_ms, reset=_RESET)
+        found = await wire.poll(
+            self._client,
+            request,
+            seconds=self.poll_seconds,
+            now_ms=self._clock.now(),
+            hide=(self._api_key,),
+            reset=_RESET,
+        )
         if isinstance(found, Unanswered):
             return found
         return _report(found) or Unanswered("HTTP 200 without a status")
@@ -193,9 +200,10 @@ class LLMGateway:
 
         Raises BadSignatureError or BadCallbackError.
         """
-        keys = [signing.key_of(secret) for secret in self._vault.callback_secrets(callback.job_id)]
+        secrets = self._vault.callback_secrets(callback.job_id)
+        keys = [signing.key_of(secret) for secret in secrets]
         signing.verify_standard(keys, callback.headers, callback.body, callback.received_at)
-        event_type, event = wire.event(callback.body)
+        event_type, event = wire.event(callback.body, hide=(self._api_key, *secrets))
         if event_type not in ("video.completed", "video.failed"):
             return Unrelated(event_type)
         if event.get("id") != callback.headers[signing.WEBHOOK_ID]:
@@ -218,7 +226,7 @@ class LLMGateway:
     def _job_url(self, provider_job_id: str) -> str:
         return f"{self._videos}/{quote(provider_job_id, safe='')}"
 
-    def _judge(self, answer: Answer, secrets: Sequence[str]) -> Submission:
+    def _judge(self, answer: Answer) -> Submission:
         if httpx.codes.is_success(answer.status):
             data = wire.mapping(wire.decode(answer.body))
             provider_job_id = wire.job_id(data.get("id"))
@@ -229,7 +237,7 @@ class LLMGateway:
             return Refused(_NO_SUCH_ADDRESS)
         complaint = _complaint(answer)
         if complaint is not None and answer.status in verdicts.REFUSALS:
-            return Refused(verdicts.refusal(answer.status, complaint, _SENTENCES, hide=secrets))
+            return Refused(verdicts.refusal(answer.status, complaint, _SENTENCES))
         busy = frozenset({503, 529})  # 529: the gateway sheds load
         wait_ms = wire.retry_after_ms(answer.headers, self._clock.now(), _RESET)
         return wire.not_refused(answer, known=complaint is not None, busy=busy, wait_ms=wait_ms)

@@ -115,13 +115,16 @@ class OpenRouter:
             headers={**self._headers, "Content-Type": "application/json"},
             content=wire.encode(_body(job.request, callback_url)),
         )
-        answer = await wire.submit(self._client, request, seconds=self.submit_seconds)
-        return self._judge(answer, callback_url) if isinstance(answer, Answer) else answer
+        hide = (callback_url, self._api_key)
+        answer = await wire.submit(self._client, request, seconds=self.submit_seconds, hide=hide)
+        return self._judge(answer) if isinstance(answer, Answer) else answer
 
     async def poll(self, provider_job_id: str) -> Report | Unanswered:
         """Ask for the job; anything but a 200 with a status word is no answer."""
         request = self._client.build_request("GET", self._job_url(provider_job_id), headers=self._headers)
-        found = await wire.poll(self._client, request, seconds=self.poll_seconds, now_ms=self._clock.now())
+        found = await wire.poll(
+            self._client, request, seconds=self.poll_seconds, now_ms=self._clock.now(), hide=(self._api_key,)
+        )
         if isinstance(found, Unanswered):
             return found
         return _report(found) or Unanswered("HTTP 200 without a status")
@@ -135,7 +138,7 @@ class OpenRouter:
             return Hint()
         header = callback.headers.get(signing.OPENROUTER_SIGNATURE)
         signing.verify_openrouter(self._keys, header, callback.body, callback.received_at)
-        event_type, event = wire.event(callback.body)
+        event_type, event = wire.event(callback.body, hide=(self._api_key,))
         if not event_type.startswith(_EVENTS):
             return Unrelated(event_type)
         report = _report(wire.mapping(event.get("data")))
@@ -159,7 +162,7 @@ class OpenRouter:
     def _job_url(self, provider_job_id: str) -> str:
         return f"{self._videos}/{quote(provider_job_id, safe='')}"
 
-    def _judge(self, answer: Answer, callback_url: str) -> Submission:
+    def _judge(self, answer: Answer) -> Submission:
         if httpx.codes.is_success(answer.status):
             # 202 is documented; any other success that names the job has been accepted just as well.
             data = wire.mapping(wire.decode(answer.body))
@@ -169,8 +172,7 @@ class OpenRouter:
             return Accepted(provider_job_id, _report(data) or Report(Status.RUNNING, "", provider_job_id))
         complaint = _complaint(answer)
         if complaint is not None and answer.status in verdicts.REFUSALS:
-            hide = (callback_url, self._api_key)
-            return Refused(verdicts.refusal(answer.status, complaint, _SENTENCES, hide))
+            return Refused(verdicts.refusal(answer.status, complaint, _SENTENCES))
         wait_ms = wire.retry_after_ms(answer.headers, self._clock.now())
         return wire.not_refused(answer, known=complaint is not None, busy=frozenset({503}), wait_ms=wait_ms)
 

@@ -7,10 +7,11 @@ what the provider behind them says, so a phrase is looked for in either's text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from service.logs import redact
 from service.model import Billable, ErrorCode, JobError, Problem, Status
 
 REFUSALS = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 415, 422})
@@ -40,22 +41,16 @@ class Complaint:
     message: str
 
 
-def refusal(status: int, complaint: Complaint, sentences: Mapping[ErrorCode, str], hide: Iterable[str]) -> JobError:
-    """Return the error of a request that was refused with one of REFUSALS.
-
-    `sentences` say it in our words; `hide` are secrets of the request that must not come back in theirs.
-    """
+def refusal(status: int, complaint: Complaint, sentences: Mapping[ErrorCode, str]) -> JobError:
+    """Return the error of a request that was refused with one of REFUSALS; `sentences` say it in our words."""
     ours = _refusal_code(status, f"{complaint.code} {complaint.message}")
-    message = complaint.message
-    for secret in hide:
-        message = message.replace(secret, "[hidden]")
     return JobError(
         code=ours,
         message=sentences[ours],
         retryable=ours in (ErrorCode.PROVIDER_AUTH, ErrorCode.PROVIDER_CREDITS),  # once the operator has acted
         billable=Billable.NO,
-        provider_code=complaint.code,
-        provider_message=message,
+        provider_code=_quoted(complaint.code),
+        provider_message=_quoted(complaint.message),
     )
 
 
@@ -85,9 +80,14 @@ def ended(company: str, status: Status, code: str | None, message: str | None, c
         message=sentence,
         retryable=ours is not ErrorCode.CONTENT_POLICY,
         billable=billable(cost),
-        provider_code=code,
-        provider_message=message,
+        provider_code=_quoted(code),
+        provider_message=_quoted(message),
     )
+
+
+def _quoted(text: str | None) -> str | None:
+    """Return words of theirs as a caller may see them: without signed URLs, keys and addresses of callbacks."""
+    return None if text is None else str(redact(text))
 
 
 def billable(cost: float | None) -> Billable:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -101,12 +102,22 @@ def items(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def event(body: bytes) -> tuple[str, dict[str, Any]]:
-    """Return the type of a verified callback, and the callback.
+def hidden(body: bytes, secrets: Iterable[str]) -> bytes:
+    """Return a provider's text without our own secrets, which an error of theirs may quote.
+
+    Before it is read and cut: what is left of a secret at a cut could not be found.
+    """
+    for secret in secrets:
+        body = body.replace(secret.encode(), b"[hidden]")
+    return body
+
+
+def event(body: bytes, hide: Iterable[str]) -> tuple[str, dict[str, Any]]:
+    """Return the type of a verified callback, and the callback, without the secrets in `hide`.
 
     Raises BadCallbackError when it is not a JSON object with a type.
     """
-    found = decode(body)
+    found = decode(hidden(body, hide))
     event_type = words(mapping(found).get("type"), 200)
     if found is None or event_type is None:
         raise BadCallbackError("the body must be a JSON object with a type")
@@ -155,10 +166,16 @@ def retry_after_ms(headers: httpx.Headers, now_ms: int, reset: str | None = None
     return None if wait is None else min(int(wait), _LONGEST_WAIT_MS)
 
 
-async def submit(client: httpx.AsyncClient, request: httpx.Request, *, seconds: float) -> Answer | TurnedAway | InDoubt:
-    """Make the paid call once. Without a connection nothing was sent; any later break may have hidden an acceptance."""
+async def submit(
+    client: httpx.AsyncClient, request: httpx.Request, *, seconds: float, hide: Iterable[str]
+) -> Answer | TurnedAway | InDoubt:
+    """Make the paid call once. Without a connection nothing was sent; any later break may have hidden an acceptance.
+
+    The answer comes without the secrets in `hide`.
+    """
     try:
-        return await ask(client, request, seconds=seconds)
+        answer = await ask(client, request, seconds=seconds)
+        return replace(answer, body=hidden(answer.body, hide))
     except _NOTHING_SENT as error:
         return TurnedAway(f"no connection ({type(error).__name__})")
     except httpx.HTTPError as error:
@@ -178,9 +195,15 @@ def not_refused(answer: Answer, *, known: bool, busy: frozenset[int], wait_ms: i
 
 
 async def poll(
-    client: httpx.AsyncClient, request: httpx.Request, *, seconds: float, now_ms: int, reset: str | None = None
+    client: httpx.AsyncClient,
+    request: httpx.Request,
+    *,
+    seconds: float,
+    now_ms: int,
+    hide: Iterable[str],
+    reset: str | None = None,
 ) -> dict[str, Any] | Unanswered:
-    """Ask for a job and return its JSON object; whatever else comes is no answer, and no verdict on the job."""
+    """Ask for a job and return its JSON object, without the secrets in `hide`; whatever else comes is no answer."""
     try:
         answer = await ask(client, request, seconds=seconds)
     except httpx.HTTPError as error:
@@ -188,7 +211,7 @@ async def poll(
     if answer.status != httpx.codes.OK:
         reset = reset if answer.status == httpx.codes.TOO_MANY_REQUESTS else None
         return Unanswered(f"HTTP {answer.status}", retry_after_ms(answer.headers, now_ms, reset))
-    found = decode(answer.body)
+    found = decode(hidden(answer.body, hide))
     return Unanswered("HTTP 200 without a JSON object") if found is None else found
 
 

@@ -297,3 +297,21 @@ def test_an_expired_url_and_a_missing_one_are_not_tried() -> None:
     assert [location.url for location in offline().locations(a_job(REQUEST, "openrouter"), Output(0, "https://x"))] == [
         "https://x"
     ]
+
+
+async def test_our_secrets_do_not_come_back_in_the_words_of_a_failure(
+    client: httpx.AsyncClient, server: Loopback
+) -> None:
+    said = f"{'x' * 1990} bad key {KEY}, not told at https://us.example/callbacks/openrouter/job_1/t0kenT0ken?a=b"
+    reports = [
+        await polled(client, server, {"id": "gen-1", "status": "failed", "error": said[1_985:]}),
+        await polled(client, server, {"id": "gen-1", "status": "failed", "error": said}),
+        offline().receive(callback(event("failed", error=said[1_985:]))),
+    ]
+    for report in reports:
+        assert isinstance(report, Report)
+        assert report.error is not None
+        shown = report.error.provider_message or ""
+        assert "bad key" in shown
+        for secret in (KEY, KEY[:4], "t0ken", "a=b"):
+            assert secret not in shown
