@@ -33,14 +33,16 @@ from service.storage import Storage
 from service.store import Claims, KeyStore, Ledger, Store, Timing
 from service.vault import Vault
 from service.web import build_app
+from service.web.heads import BoundedHeads
 from service.workers import Supervisor, Worker
 from service.workers.asking import PacedProviders
 from service.workers.mirror import Mirror
 from service.workers.poller import Poller
 from service.workers.submitter import DoubtResolver, Submitter
 
-_GRACE = 6.0  # seconds for what is under way when the service stops; together with closing it stays below 10
-_AT_ONCE = {"submit": 32, "resolve": 8, "poll": 16, "mirror": 4}
+_GRACE = 5.0  # seconds for what is under way when the service stops; with what follows it stays below 10
+# Of each provider, so that one that hangs or drips takes no place from another.
+_AT_ONCE = {"submit": 16, "resolve": 8, "poll": 8, "mirror": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +109,16 @@ async def open_service(
         def callback_url(provider: str, job_id: str) -> str:
             return f"{config.public_url}/callbacks/{provider}/{job_id}/{vault.callback_token(job_id)}"
 
-        steps = (
-            Submitter(store, claims, paced, callback_url, clock, chance, log),
-            DoubtResolver(claims, [provider.name for provider in providers]),
-            Poller(store, claims, paced, clock, chance),
-            Mirror(claims, paced, fetching, storage, clock, chance, max_bytes=config.max_video_bytes),
-        )
-        workers = {step.name: Worker(step, log, concurrency=_AT_ONCE[step.name]) for step in steps}
+        served = [provider.name for provider in providers]
+        workers = {"resolve": Worker(DoubtResolver(claims, served), log, concurrency=_AT_ONCE["resolve"])}
+        for name, alone in paced.each().items():
+            for step in (
+                Submitter(store, claims, alone, callback_url, clock, chance, log),
+                Poller(store, claims, alone, clock, chance),
+                Mirror(claims, alone, fetching, storage, clock, chance, max_bytes=config.max_video_bytes),
+            ):
+                known_as = f"{step.name}:{name}"
+                workers[known_as] = Worker(step, log, name=known_as, concurrency=_AT_ONCE[step.name])
         supervisor = Supervisor(list(workers.values()), log)
         records.ledger.announce = _waker(workers)
         app = build_app(
@@ -152,7 +157,7 @@ def http_server(app: ASGIApp) -> uvicorn.Server:
         access_log=False,
         log_config=None,
         lifespan="off",
-        http="httptools",
+        http=BoundedHeads,
         ws="none",
         server_header=False,
         timeout_graceful_shutdown=int(_GRACE),
@@ -233,7 +238,8 @@ def _waker(workers: Mapping[str, Worker[Job]]) -> Callable[[State], None]:
     owners = {State.QUEUED: "submit", State.RUNNING: "poll", State.MIRRORING: "mirror"}
 
     def announce(state: State) -> None:
-        if owner := owners.get(state):
-            workers[owner].wake()
+        for worker in workers.values():
+            if worker.step == owners.get(state):
+                worker.wake()
 
     return announce

@@ -17,7 +17,7 @@ ROWS = (
     {"store", "providers", "storage"},
     {"workers", "web", "sandbox"},
     {"assembly"},
-    {"check", "stage"},
+    {"check", "stage", "tables"},
     {"__main__"},
 )
 ROW = {unit: row for row, units in enumerate(ROWS) for unit in units}
@@ -37,7 +37,7 @@ ONLY_IN: Mapping[str, set[str]] = {
     "cryptography": {"vault"},
     "pydantic_settings": {"config"},
     "starlette": {"web", "sandbox", "assembly"},
-    "uvicorn": {"sandbox", "assembly"},
+    "uvicorn": {"web", "sandbox", "assembly"},
     "structlog": {"logs", "workers", "web", "sandbox"} | COMPOSING,
     "typer": {"__main__"},
 }

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 _OLDEST = (3, 37, 0)  # STRICT tables
 _BATCH = 256
-_BUSY_MS = 5_000
+_BUSY_MS = 2_000  # a caller may try again, and stopping must not wait long
 
 
 class SQLiteDatabase:

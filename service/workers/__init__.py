@@ -8,6 +8,7 @@ courtesy: a missed wake costs one idle tick, never a job, because everything tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -17,6 +18,8 @@ from structlog.typing import FilteringBoundLogger
 from service.errors import InterruptedWorkError, ReelkeeperError
 
 Pause = Callable[[float], Awaitable[object]]
+
+_LAST_WORDS = 2.0  # s, to store what was cut off
 
 
 class Item(Protocol):
@@ -54,7 +57,10 @@ class Step(Protocol[T]):
 
 
 class Worker(Generic[T]):
-    """Runs one step: at most `concurrency` items at once, each lease renewed every `renew_every` seconds."""
+    """Runs one step: at most `concurrency` items at once, each lease renewed every `renew_every` seconds.
+
+    `name` tells workers of the same step apart.
+    """
 
     def __init__(
         self,
@@ -62,11 +68,13 @@ class Worker(Generic[T]):
         log: FilteringBoundLogger,
         *,
         concurrency: int,
+        name: str | None = None,
         idle: float = 1.0,
         renew_every: float = 20.0,
         pause: Pause = asyncio.sleep,
     ) -> None:
-        self.name = step.name
+        self.name = name or step.name
+        self.step = step.name
         self.trouble: str | None = None
         """What keeps this worker from working, in words; None when it is well."""
         self._step = step
@@ -105,16 +113,20 @@ class Worker(Generic[T]):
                 await self._wait()
 
     async def stop(self, grace: float) -> None:
-        """Claim nothing more; let what is under way finish for `grace` seconds, then interrupt it."""
+        """Claim nothing more; give what is under way `grace` seconds to finish, and 2 s to store its interruption."""
         self._stopping = True
         self.wake()
-        async with self._claiming:  # what is being claimed just now is under way, too
-            pass
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                async with self._claiming:  # what is being claimed just now is under way, too
+                    pass
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+        late = set(self._tasks)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=_LAST_WORDS)
 
     async def _start(self) -> list[asyncio.Task[None]]:
         async with self._claiming:

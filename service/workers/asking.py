@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -23,6 +24,14 @@ class PacedProviders:
         }
         self._chance = chance
         self._claiming = asyncio.Lock()
+
+    def each(self) -> dict[str, PacedProviders]:
+        """Return a view of every provider alone. They share the paces: what one of them spends, none has any more."""
+        views = {}
+        for name, pace in self._paces.items():
+            views[name] = copy.copy(self)
+            views[name]._paces = {name: pace}  # noqa: SLF001 - a copy of ourselves
+        return views
 
     def __getitem__(self, name: str) -> Provider:
         """Return the provider of that name; KeyError when it is not configured."""

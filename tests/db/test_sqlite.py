@@ -239,7 +239,7 @@ async def test_commits_are_on_disk_before_they_are_told(database: SQLiteDatabase
     assert await pragma(database, "journal_mode") == "wal"
     assert await pragma(database, "synchronous") == 2  # FULL
     assert await pragma(database, "foreign_keys") == 1
-    assert await pragma(database, "busy_timeout") == 5_000
+    assert await pragma(database, "busy_timeout") == 2_000
 
 
 @pytest.mark.parametrize("name", ["reelkeeper.db", "what? 100% #1 ü.db"])

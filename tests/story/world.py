@@ -103,13 +103,13 @@ class World:
     # How time goes on
 
     async def run(self, worker: str) -> int:
-        """Let one worker do what is due."""
-        return await self.service.workers[worker].run_once()
+        """Let one step's workers do what is due."""
+        return sum([await each.run_once() for each in self.service.workers.values() if each.step == worker])
 
     async def round(self) -> int:
         """Let everybody do once what is due; return how much that was."""
         done = 0
-        for worker in self.service.workers:
+        for worker in ("submit", "resolve", "poll", "mirror"):
             done += await self.run(worker)
         if self.callbacks_arrive:
             done += await self.sandbox.run_once()

@@ -149,3 +149,16 @@ async def test_jobs_are_claimed_of_the_provider_that_they_are_for(stage: Stage) 
     jobs = {await_provider: await world.queued(await_provider) for await_provider in ("alpha", "beta")}
     claimed = await stage.paced.claim(world.claims.claim_queued, 10)
     assert {job.provider: job.id for job in claimed} == {name: job.id for name, job in jobs.items()}
+
+
+async def test_a_view_of_one_provider_claims_of_it_alone_and_spends_the_pace_of_all(
+    stage: Stage, backlog: Backlog
+) -> None:
+    asking = paced(stage.clock, manners(60, burst=5), manners(60, burst=7))
+    views = asking.each()
+    assert len(await views["alpha"].claim(backlog.claim, 3)) == 3
+    assert len(await asking.each()["alpha"].claim(backlog.claim, 100)) == 2
+    assert await asking.claim(backlog.claim, 5) != []
+    assert (backlog.of("alpha"), backlog.of("beta")) == (5, 5)
+    views["beta"].close_for("beta", 60_000)
+    assert await asking.claim(backlog.claim, 100) == []

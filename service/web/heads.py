@@ -1,0 +1,99 @@
+"""Heads of requests within a size and a time: uvicorn's parser bounds neither, and anybody may send one.
+
+The app sees a request when its head is complete; what comes before that only the server's protocol can refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.web.refusals import RefusalError
+
+_PIECE = 16_384  # bytes
+
+
+class BoundedHeads(HttpToolsProtocol):
+    """uvicorn's HTTP protocol, which takes `head_bytes` and `head_seconds` for a head and then ends the connection.
+
+    Counted are the bytes since the parser last completed a head, a message, or gave a part of a body, so chunk
+    extensions and trailers have the same limit. They are counted in pieces of 16 KiB at most, from the first one that
+    completes nothing, so a head may be that much larger. Between requests uvicorn's `timeout_keep_alive` is in force.
+    """
+
+    head_bytes = 65_536
+    head_seconds = 10.0
+
+    _unfinished = 0  # bytes that the parser took and that led to nothing yet
+    _in_body = False
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Hand the parser piece after piece, and see what comes of each."""
+        for at in range(0, len(data), _PIECE):
+            if self.transport.is_closing():
+                return
+            piece = data[at : at + _PIECE]
+            self._unfinished += len(piece)
+            super().data_received(piece)
+            if self._unfinished >= self.head_bytes:
+                self._refuse()
+        if self._unfinished and not self._in_body and self._deadline is None:
+            self._wait_for_head()
+
+    def on_headers_complete(self) -> None:
+        """Begin a body."""
+        self._unfinished, self._in_body = 0, True
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body, whose size the app bounds."""
+        self._unfinished = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._unfinished, self._in_body = 0, False
+        super().on_message_complete()
+
+    def _wait_for_head(self) -> None:
+        self._deadline = self.loop.call_later(self.head_seconds, self._too_slow)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        if self._answering():
+            self._wait_for_head()  # while an answer is under way, uvicorn may not read what the client sends
+        else:
+            self.transport.close()
+
+    def _refuse(self) -> None:
+        if not self._in_body and not self._answering():  # nobody would take it for the answer to this head
+            response = RefusalError(
+                431,
+                "head_too_large",
+                f"The head of the request is larger than {self.head_bytes:,} bytes; send fewer or shorter headers.",
+                headers={"connection": "close"},
+            ).response()
+            lines = [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
+            self.transport.write(b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", response.body]))
+        self.transport.close()
+
+    def _answering(self) -> bool:
+        # None until the first head, whatever its annotation says
+        return self.cycle is not None and not self.cycle.response_complete  # type: ignore[redundant-expr]
