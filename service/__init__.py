@@ -32,5 +32,6 @@ Row 4: what is run.
     assembly.py      builds every object and wires them
     check.py         `reelkeeper check`
     stage.py         `reelkeeper sandbox` and `demo`: a sandbox, and a service that plays against it
+    tables.py        rows of keys and jobs, for people and for programs
     __main__.py      the command line
 """

@@ -6,11 +6,12 @@ import io
 import json
 import os
 import re
-import shlex
+import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -18,52 +19,69 @@ import typer
 import uvloop
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 
 from service import logs
 from service.assembly import Records, listen, open_records, open_service, serve, stop_on_signals
-from service.check import Finding, examine
+from service.check import UNSIGNED, Finding, examine
 from service.clock import SystemClock
 from service.config import Config
 from service.errors import ConfigurationError, ReelkeeperError
 from service.model import Job, State
-from service.stage import demonstrate, playing
-from service.web.views import Views, rfc3339
+from service.stage import USUAL_PORT, demonstrate, manual, playing
+from service.tables import print_rows, second
+from service.web.views import Views
 
 T = TypeVar("T")
 
 _DAY_MS = 86_400_000
 _LARGEST_PORT = 65_535
+_HERE = "127.0.0.1"
 _SANDBOX_SECRET = "sandbox-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="One call, one paid job, one kept video.",
-)
-keys_app = typer.Typer(no_args_is_help=True, help="API keys of callers and operators.")
-jobs_app = typer.Typer(no_args_is_help=True, help="Jobs, in the database on this machine.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+keys_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="API keys of callers and operators.")
+jobs_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Jobs, in the database on this machine.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(jobs_app, name="jobs")
 
 _out = Console()
 
-Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for every one.")]
+Host = Annotated[str, typer.Option(metavar="HOST", help="The address to listen on; 0.0.0.0 for every one.")]
+
+
+def _port(says: str) -> Any:  # noqa: ANN401 - typer's own type
+    return typer.Option(min=0, max=_LARGEST_PORT, metavar="PORT", help=says)
+
+
+def _version(asked: bool) -> None:  # noqa: FBT001 - typer's form of a callback
+    if asked:
+        typer.echo(f"reelkeeper {next((each.version for each in metadata.distributions(name='reelkeeper')), '?')}")
+        raise typer.Exit
+
+
+@app.callback()
+def reelkeeper(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """One call, one paid job, one kept video."""
 
 
 @app.command("serve")
-def serve_command(host: Host = "127.0.0.1") -> None:
-    """Run the service: web and workers, on $PORT (8080), until SIGTERM."""
+def serve_command(
+    host: Host = _HERE, port: Annotated[int | None, _port("The port to listen on; $PORT or 8080 if left out.")] = None
+) -> None:
+    """Run the service: web and workers, until SIGTERM."""
     config = _config()
     logs.configure(config.log_format)
-    _run(_serve(config, host))
+    _run(_serve(config, host, config.port if port is None else port))
 
 
 @app.command()
 def check() -> None:
-    """Try everything the service depends on: settings, database, storage, and the public URL of a running service."""
+    """Try settings, database, storage and the service's public URL."""
     config = _config()
 
     async def run() -> bool:
@@ -79,20 +97,20 @@ def check() -> None:
 
 @app.command()
 def migrate() -> None:
-    """Create the database or bring its tables up to date; `serve` does the same when it starts."""
+    """Create or update the database, as `serve` does when it starts."""
     config = _config()
 
     async def run(_: Records) -> None:
-        typer.echo(f"{config.database} is up to date")
+        typer.echo(f"{config.database.absolute()} is up to date")
 
     _with_records(config, run)
 
 
 @keys_app.command("create")
 def keys_create(
-    name: Annotated[str, typer.Argument(help="Whose key it is, for people: a backend or a person.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is, for people: a backend or a person.")],
     tenant: Annotated[
-        str, typer.Option(help="Who owns the jobs made with it; keys of one tenant share jobs.")
+        str, typer.Option(metavar="TENANT", help="Who owns the jobs made with it; keys of one tenant share jobs.")
     ] = "default",
     *,
     operator: Annotated[bool, typer.Option("--operator", help="May see the status of the whole service.")] = False,
@@ -106,60 +124,70 @@ def keys_create(
             code=2,
         )
 
+    config = _config()
+
     async def run(records: Records) -> None:
         record, key = await records.keys.create(name, tenant, operator=operator)
         role = "an operator key" if operator else "a key"
-        about = f"{record.id}: {role} for {name}, tenant {tenant}. It is not stored and not shown again:"
-        typer.echo(about, err=True)
+        about = f"{record.id}: {role} for {name}, tenant {tenant}, in {config.database.absolute()}"
+        typer.echo(f"{about}. Only its hash is stored, and it is not shown again:", err=True)
         typer.echo(key)
 
-    _with_records(_config(), run)
+    _with_records(config, run)
 
 
 @keys_app.command("list")
 def keys_list() -> None:
-    """Show every API key, without the keys themselves; tab-separated lines when not on a terminal."""
+    """Show every API key, without the keys themselves."""
 
     async def run(records: Records) -> None:
         rows = []
         for key in await records.keys.all():
             role = "operator" if key.operator else "caller"
-            revoked = rfc3339(key.revoked_at) if key.revoked_at else ""
-            rows.append((key.id, key.name, key.tenant, role, rfc3339(key.created_at), revoked))
-        _print_rows(("id", "name", "tenant", "role", "created", "revoked"), rows)
+            revoked = second(key.revoked_at) if key.revoked_at else ""
+            rows.append((key.id, key.name, key.tenant, role, second(key.created_at), revoked))
+        head = ("id", "name", "tenant", "role", "created", "revoked")
+        none = "no keys; `reelkeeper keys create NAME` makes one"
+        print_rows(_out, head, rows, spare=("created", "role"), none=none)
 
     _with_records(_config(), run)
 
 
 @keys_app.command("revoke")
-def keys_revoke(key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]) -> None:
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key's id, as `keys list` shows it.")],
+) -> None:
     """Make an API key useless, at once."""
 
     async def run(records: Records) -> None:
-        if await records.keys.revoke(key_id) is None:
-            _fail(f"there is no valid key {key_id}; `reelkeeper keys list` shows them")
-        typer.echo(f"{key_id} is revoked")
+        if await records.keys.revoke(key_id) is not None:
+            typer.echo(f"{key_id} is revoked")
+        elif any(key.id == key_id for key in await records.keys.all()):
+            typer.echo(f"{key_id} is already revoked")
+        else:
+            _fail(f"there is no key {key_id}; `reelkeeper keys list` shows them")
 
     _with_records(_config(), run)
 
 
-JobId = Annotated[str, typer.Argument(help="The job's id: job_…")]
+JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's id: job_…")]
 
 
 @jobs_app.command("list")
 def jobs_list(
-    state: Annotated[State | None, typer.Option(help="Only jobs in this state.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only this tenant's jobs.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
+    state: Annotated[State | None, typer.Option(metavar="STATE", help="Only jobs in this state.")] = None,
+    tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Only this tenant's jobs.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many at most.")] = 20,
 ) -> None:
-    """Show the newest jobs: a table on a terminal, tab-separated lines without a head elsewhere."""
+    """Show the newest jobs; other programs get tab-separated lines."""
 
     async def run(records: Records) -> None:
         rows = []
         for job in await records.store.jobs(tenant, state=state, limit=limit):
             code = job.error.code if job.error else ""
-            rows.append((job.id, job.state, job.provider, job.model, rfc3339(job.created_at), code))
-        _print_rows(("id", "state", "provider", "model", "created", "error"), rows)
+            rows.append((job.id, job.state, job.provider, job.model, second(job.created_at), code))
+        head = ("id", "state", "provider", "model", "created", "error")
+        print_rows(_out, head, rows, spare=("provider", "model", "created"), none="no jobs")
 
     _with_records(_config(), run)
 
@@ -183,15 +211,18 @@ def jobs_show(job_id: JobId) -> None:
 @jobs_app.command("cancel")
 def jobs_cancel(job_id: JobId) -> None:
     """Cancel a job that was not submitted yet."""
-    hint = "only a queued job can be cancelled: once submitted, the provider makes and bills it"
+    hint = "only a queued job can be cancelled, because the provider makes and bills what was submitted"
     _change(job_id, lambda records: records.store.cancel(job_id), hint)
 
 
 @jobs_app.command("attach")
 def jobs_attach(
-    job_id: JobId, provider_job_id: Annotated[str, typer.Argument(help="The provider's own id of the job.")]
+    job_id: JobId,
+    provider_job_id: Annotated[
+        str, typer.Argument(metavar="PROVIDER_JOB_ID", help="The provider's own id of the job.")
+    ],
 ) -> None:
-    """Bind the provider's id, which you found there, to a job whose submission has an unknown outcome."""
+    """Bind an id found at the provider to a job that may be there."""
     if not re.fullmatch(r"[!-~]{1,200}", provider_job_id):
         _fail("the provider's id must be 1 to 200 visible ASCII characters, as the provider shows it", code=2)
     hint = "only a submission with an unknown outcome can be bound, and only to an id that no other job has"
@@ -200,7 +231,7 @@ def jobs_attach(
 
 @jobs_app.command("remirror")
 def jobs_remirror(job_id: JobId) -> None:
-    """Copy the outputs again of a job that failed with `output_unavailable`."""
+    """Copy the outputs again of a job that gave them up."""
     hint = "only a job that failed with output_unavailable can be copied again"
     _change(job_id, lambda records: records.store.remirror(job_id, _DAY_MS), hint)
 
@@ -212,9 +243,8 @@ def _change(job_id: str, change: Callable[[Records], Awaitable[Job | None]], hin
             _fail(f"there is no job {job_id}; `reelkeeper jobs list` shows the newest")
         after = await change(records)
         if after is None:
-            code = f" ({before.error.code})" if before.error else ""
-            bound = f", and has the provider's id {before.provider_job_id}" if before.provider_job_id else ""
-            _fail(f"{job_id} is {before.state}{code}{bound}: {hint}")
+            code = f" ({before.error.code})" if before.error and before.error.code != before.state.value else ""
+            _fail(f"{job_id} is {before.state}{code}; {hint}")
         typer.echo(f"{job_id} is {after.state}")
 
     _with_records(_config(), run)
@@ -222,15 +252,19 @@ def _change(job_id: str, change: Callable[[Records], Awaitable[Job | None]], hin
 
 @app.command()
 def sandbox(
-    host: Host = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(min=0, max=_LARGEST_PORT, help="The port to listen on; 0 finds a free one.")
-    ] = 9090,
-    webhook_secret: Annotated[str, typer.Option(help="Signs OpenRouter's callbacks.")] = _SANDBOX_SECRET,
-    api_key: Annotated[str | None, typer.Option(help="The only key to accept; any, when left out.")] = None,
-    speed: Annotated[float, typer.Option(min=0.01, max=1000, help="How much faster than life everything goes.")] = 1.0,
+    host: Host = _HERE,
+    port: Annotated[int, _port("The port to listen on; 0 finds a free one.")] = 9090,
+    webhook_secret: Annotated[
+        str, typer.Option(metavar="SECRET", help="Signs OpenRouter's callbacks.")
+    ] = _SANDBOX_SECRET,
+    api_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="The only key to accept; any, when left out.")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0.01, max=1000, metavar="TIMES", help="How much faster than life everything goes.")
+    ] = 1.0,
 ) -> None:
-    """Run a stand-in provider: both wire formats, genuine signatures, no videos made and no costs."""
+    """Run a stand-in provider: genuine wire formats, no costs."""
 
     async def run() -> None:
         stop = stop_on_signals()
@@ -238,13 +272,7 @@ def sandbox(
             with _explained(host, port, "choose another one with --port or --host"):
                 stand_in = playing(host, port, webhook_secret, api_key=api_key, speed=speed)
                 url = await stack.enter_async_context(stand_in)
-            typer.echo(
-                f"{url}/ says what each model name does, {url}/sandbox/ledger what was asked.\n"
-                "For `reelkeeper serve`:\n\n"
-                f"export OPENROUTER_BASE_URL={url}/api/v1 OPENROUTER_API_KEY={shlex.quote(api_key or 'any')} "
-                f"OPENROUTER_WEBHOOK_SECRET={shlex.quote(webhook_secret)}\n"
-                f"export LLMGATEWAY_BASE_URL={url}/v1 LLMGATEWAY_API_KEY={shlex.quote(api_key or 'any')}\n",
-            )
+            typer.echo(manual(url, api_key or "any", webhook_secret))
             await stop.wait()
 
     _run(run())
@@ -254,12 +282,12 @@ def sandbox(
 def demo(
     *,
     once: Annotated[bool, typer.Option("--once", help="Exit after the summary: 0 if every job ended well.")] = False,
-    port: Annotated[int, typer.Option(min=0, max=_LARGEST_PORT, help="The service's port; 0 finds a free one.")] = 8080,
+    port: Annotated[int | None, _port("The service's port; 8080, or a free one if that is taken.")] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="Where to keep everything; a new temporary folder if left out.")
+        Path | None, typer.Option(metavar="FOLDER", help="Where to keep everything; a new temporary one if left out.")
     ] = None,
 ) -> None:
-    """Run sandbox and service on this machine, put a dozen jobs through trouble, and show what became of them."""
+    """Put 16 jobs through trouble, with sandbox and service here."""
     where = (folder or Path(tempfile.mkdtemp(prefix="reelkeeper-demo-"))).absolute()
     try:
         where.mkdir(parents=True, exist_ok=True)
@@ -269,10 +297,7 @@ def demo(
 
     async def run() -> bool:
         stop = stop_on_signals()
-        try:
-            listener = listen("127.0.0.1", port)
-        except OSError:
-            listener = listen("127.0.0.1", 0)  # it works beside whatever holds its usual port
+        listener = _listen_beside_others() if port is None else _listen(_HERE, port, "choose another one with --port")
         return await demonstrate(where, listener, stop, once=once, console=_out, log=logs.logger("reelkeeper"))
 
     with log:
@@ -281,16 +306,31 @@ def demo(
             raise typer.Exit(1)
 
 
-async def _serve(config: Config, host: str) -> None:
+def _listen_beside_others() -> socket.socket:
+    try:
+        return listen(_HERE, USUAL_PORT)
+    except OSError:
+        free = listen(_HERE, 0)
+        _out.print(f"{USUAL_PORT} is taken, so the service is on {free.getsockname()[1]}.", highlight=False)
+        return free
+
+
+def _listen(host: str, port: int, advice: str) -> socket.socket:
+    with _explained(host, port, advice):
+        return listen(host, port)
+
+
+async def _serve(config: Config, host: str, port: int) -> None:
     stop = stop_on_signals()
     log = logs.logger("reelkeeper")
     sys.setswitchinterval(0.0002)  # s: the database's thread and the loop's hand over sooner, measured a third faster
-    with _explained(host, config.port, "set PORT or --host to another one"):
-        listener = listen(host, config.port)
-    with listener:
+    with _listen(host, port, "choose another one with --port, PORT or --host") as listener:
         async with open_service(config, log) as service:
             address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-            log.info("serve.started", address=address, public_url=config.public_url)
+            where = {"database": str(config.database.absolute()), "storage": service.storage.describe()}
+            log.info("serve.started", address=address, public_url=config.public_url, **where)
+            if config.openrouter and not config.openrouter.webhook_secrets:
+                log.warning("serve.unsigned", provider="openrouter", advice=UNSIGNED)
             await serve(service, listener, stop)
     log.info("serve.stopped")
 
@@ -308,22 +348,6 @@ def _explained(host: str, port: int, advice: str) -> Iterator[None]:
     else:
         return
     _fail(f"cannot listen on {host}, port {port}: {why}; {advice}")
-
-
-def _print_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table whose first column is never cut; for other programs one tab-separated line a row."""
-    # What callers and operators named may hold anything, also what would steer a terminal.
-    plain = [["".join(each if each.isprintable() else "\ufffd" for each in cell) for cell in row] for row in rows]
-    if not _out.is_terminal:
-        for row in plain:
-            typer.echo("\t".join(row))
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for place, name in enumerate(head):
-        table.add_column(name, no_wrap=place == 0, overflow="fold")
-    for row in plain:
-        table.add_row(*map(Text, row))
-    _out.print(table)
 
 
 def _config() -> Config:
@@ -353,7 +377,7 @@ def _run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def _line(finding: Finding) -> str:
-    mark = "[green]ok  [/]" if finding.well else "[red]FAIL[/]"
+    mark = "note" if finding.note else "[green]ok  [/]" if finding.well else "[red]FAIL[/]"
     return f"{mark} {finding.part}: {escape(finding.says)}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -22,22 +22,45 @@ _SECONDS = 15.0
 # Whoever parses this JSON and writes it again on its way changes its bytes.
 _BODY = '{"type":"check","note":"blanks  and ünïcode must arrive as they are"}'.encode()
 
+UNSIGNED = (
+    "OPENROUTER_WEBHOOK_SECRET is unset: callbacks of OpenRouter only cause a poll, and none can find the job of a "
+    "submission whose answer was lost"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one part; `says` tells what to do when it is not `well`."""
+    """What was found of one part; `says` tells what to do when it is not `well`, or what to know: a `note`."""
 
     part: str
     well: bool
     says: str
+    note: bool = False
 
 
 async def examine(config: Config, clock: Clock) -> AsyncIterator[Finding]:
     """Examine the parts one after another; an ill part does not hide the others."""
-    yield Finding("settings", well=True, says="every setting is right")
+    yield Finding("settings", well=True, says="every setting can be read")
+    yield Finding("providers", well=True, says=_unseen(config), note=True)
     yield await _database(config)
     yield await _storage(config)
     yield await _public_url(config, clock)
+
+
+def _unseen(config: Config) -> str:
+    """Say what only a real job shows."""
+    keys = {
+        "OPENROUTER_API_KEY": config.openrouter_api_key,
+        "OPENROUTER_WEBHOOK_SECRET": config.openrouter and config.openrouter.webhook_secrets,
+        "LLMGATEWAY_API_KEY": config.llmgateway_api_key,
+    }
+    says = f"only a job shows whether the provider knows {_and([name for name, value in keys.items() if value])}"
+    unsigned = config.openrouter and not config.openrouter.webhook_secrets
+    return f"{says}. {UNSIGNED}" if unsigned else says
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 async def _database(config: Config) -> Finding:
@@ -46,7 +69,7 @@ async def _database(config: Config) -> Finding:
             await records.store.probe()
     except ReelkeeperError as error:
         return Finding("database", well=False, says=str(error))
-    return Finding("database", well=True, says=f"{config.database} can be written")
+    return Finding("database", well=True, says=f"{config.database.absolute()} can be written")
 
 
 async def _storage(config: Config) -> Finding:

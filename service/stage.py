@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shlex
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ from service.providers import Manners
 from service.sandbox import Sandbox, serving
 from service.sandbox.demo import Demo
 
+USUAL_PORT = 8080  # of a service on this machine
 _SECRET = "demo-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages
 # The demonstration's jobs take seconds, so it is polled by the second, and silence is judged soon.
 _MANNERS = Manners(first_poll_ms=4_000, poll_every_ms=1_000, retention_ms=86_400_000, per_minute=6_000, burst=100)
@@ -47,6 +49,21 @@ async def playing(
                 yield url
             finally:
                 await _end(telling)
+
+
+def manual(url: str, api_key: str, webhook_secret: str) -> str:
+    """Return what to read about a sandbox at `url`, and what to type to point a service at it."""
+    key = shlex.quote(api_key)
+    return (
+        f"{url}/ says what each model name does, {url}/sandbox/ledger what was asked.\n"
+        "For `reelkeeper serve` and its companions, in other shells:\n\n"
+        f"export REELKEEPER_PUBLIC_URL=http://127.0.0.1:{USUAL_PORT} "
+        f"REELKEEPER_SECRET_KEY={secrets.token_urlsafe(32)}\n"
+        f"export REELKEEPER_ALLOWED_PRIVATE_HOSTS={_elsewhere(url)}\n"
+        f"export OPENROUTER_BASE_URL={url}/api/v1 OPENROUTER_API_KEY={key} "
+        f"OPENROUTER_WEBHOOK_SECRET={shlex.quote(webhook_secret)}\n"
+        f"export LLMGATEWAY_BASE_URL={url}/v1 LLMGATEWAY_API_KEY={key}\n"
+    )
 
 
 async def demonstrate(
@@ -90,6 +107,7 @@ async def demonstrate(
                 stop.set()
                 await _end(play)
                 await service_runs
+    console.print(f"\nThe files stay in {folder}", highlight=False, markup=False, soft_wrap=True)
     return well
 
 
@@ -101,8 +119,7 @@ def _settings(folder: Path, url: str, sandbox_url: str) -> Config:
             "REELKEEPER_DATABASE": f"sqlite:///{folder / 'reelkeeper.db'}",
             "REELKEEPER_STORAGE": str(folder / "videos"),
             "REELKEEPER_JOB_DEADLINE": str(_DEADLINE),
-            # Where the sandbox redirects to: another name of this machine.
-            "REELKEEPER_ALLOWED_PRIVATE_HOSTS": f"localhost:{httpx.URL(sandbox_url).port}",
+            "REELKEEPER_ALLOWED_PRIVATE_HOSTS": _elsewhere(sandbox_url),
             "OPENROUTER_BASE_URL": f"{sandbox_url}/api/v1",
             "OPENROUTER_API_KEY": "demo",
             "OPENROUTER_WEBHOOK_SECRET": _SECRET,
@@ -110,6 +127,11 @@ def _settings(folder: Path, url: str, sandbox_url: str) -> Config:
             "LLMGATEWAY_API_KEY": "demo",
         }
     )
+
+
+def _elsewhere(sandbox_url: str) -> str:
+    """Return where the sandbox redirects to: another name of this machine."""
+    return f"localhost:{httpx.URL(sandbox_url).port}"
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

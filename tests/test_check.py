@@ -94,13 +94,34 @@ class Proxy:
 async def test_a_service_that_is_well_is_found_well(tmp_path: Path) -> None:
     async with running(tmp_path) as (config, service):
         found = await findings(config)
-        assert [finding.part for finding in found.values()] == ["settings", "database", "storage", "public URL"]
+        assert [finding.part for finding in found.values()] == [
+            "settings",
+            "providers",
+            "database",
+            "storage",
+            "public URL",
+        ]
         assert all(finding.well for finding in found.values()), found
         assert "signed callback came through" in found["public URL"].says
         assert "only a provider on this machine" in found["public URL"].says
         # It leaves nothing behind.
         assert await service.records.store.jobs() == []
         assert [path for path in (tmp_path / "videos").rglob("*") if path.is_file()] == []
+
+
+async def test_what_only_a_job_shows_is_a_note(tmp_path: Path) -> None:
+    async def note(**more: str) -> str:
+        finding = (await findings(settings(tmp_path, "http://127.0.0.1:1", **more)))["providers"]
+        assert (finding.note, finding.well) == (True, True)
+        return finding.says
+
+    says = await note()
+    assert says.startswith("only a job shows whether the provider knows OPENROUTER_API_KEY. ")
+    assert "OPENROUTER_WEBHOOK_SECRET is unset" in says
+    says = await note(OPENROUTER_WEBHOOK_SECRET="canary", LLMGATEWAY_API_KEY="canary")
+    assert says.endswith("provider knows OPENROUTER_API_KEY, OPENROUTER_WEBHOOK_SECRET and LLMGATEWAY_API_KEY")
+    assert "unset" not in says
+    assert (await note(OPENROUTER_API_KEY="", LLMGATEWAY_API_KEY="x")).endswith("knows LLMGATEWAY_API_KEY")
 
 
 async def test_the_check_is_seen_in_the_log_without_its_token(tmp_path: Path) -> None:

@@ -21,6 +21,19 @@ def test_every_command_explains_itself(words: tuple[str, ...], shell: Shell) -> 
     assert "Usage:" in result.stdout
 
 
+def test_the_version_is_told(shell: Shell) -> None:
+    result = shell.run("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"reelkeeper \S+\n", result.stdout)
+
+
+def test_help_names_what_an_option_takes_in_its_own_words(shell: Shell) -> None:
+    said = shell.run("jobs", "list", "--help").stdout + shell.run("demo", "--help").stdout
+    assert "--state STATE " in said
+    assert "--port PORT " in said
+    assert "<" not in re.sub(r"\d<=x<=\d", "", said)
+
+
 def test_a_mistyped_command_is_told(shell: Shell) -> None:
     assert "No such command 'serv'" in shell.fails("serv", code=2)
 
@@ -84,7 +97,7 @@ def test_the_key_is_all_of_standard_output(shell: Shell) -> None:
     result = shell.run("keys", "create", "my-backend")
     assert result.exit_code == 0
     assert re.fullmatch(r"rk_[A-Za-z0-9]{43}\n", result.stdout)
-    assert "a key for my-backend, tenant default" in result.stderr
+    assert f"a key for my-backend, tenant default, in {shell.folder / 'reelkeeper.db'}. " in result.stderr
 
 
 def test_a_shell_can_keep_the_key_in_a_variable(shell: Shell) -> None:
@@ -110,8 +123,10 @@ def test_keys_are_listed_without_themselves_and_revoked(shell: Shell) -> None:
 
     assert shell.run("keys", "revoke", rows[0][0]).stdout == f"{rows[0][0]} is revoked\n"
     assert [bool(line.split("\t")[5]) for line in shell.run("keys", "list").stdout.splitlines()] == [True, False]
-    said = shell.fails("keys", "revoke", rows[0][0])
-    assert said == f"reelkeeper: there is no valid key {rows[0][0]}; `reelkeeper keys list` shows them\n"
+    again = shell.run("keys", "revoke", rows[0][0])
+    assert (again.exit_code, again.stdout) == (0, f"{rows[0][0]} is already revoked\n")
+    said = shell.fails("keys", "revoke", "key_x")
+    assert said == "reelkeeper: there is no key key_x; `reelkeeper keys list` shows them\n"
 
 
 @pytest.mark.parametrize("tenant", ["", "Studio", "a/b", "..", "-a", "a" * 64, "ä"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import signal
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from rich.console import Console
 
+from service import __main__ as command_line
 from service.assembly import listen
+from service.config import Config
 from tests.main.shell import Shell
 
 # Serving
@@ -36,6 +40,9 @@ def test_serve_answers_on_port_and_ends_well_on_a_signal(number: signal.Signals,
     with shell.started("serve", PORT=str(port)) as process:
         started = log_line(process, "serve.started")
         assert started["address"] == f"http://127.0.0.1:{port}"
+        assert started["database"] == str(shell.folder / "reelkeeper.db")
+        assert started["storage"] == f"the folder {shell.folder / 'videos'}"
+        assert "OPENROUTER_WEBHOOK_SECRET is unset" in log_line(process, "serve.unsigned")["advice"]
         for path in ("/healthz", "/readyz"):
             answer = httpx.get(started["address"] + path, trust_env=False, timeout=10)
             assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
@@ -53,8 +60,11 @@ def test_a_taken_port_is_a_sentence(shell: Shell) -> None:
         said = shell.fails("serve", PORT=str(port))
         assert said == (
             f"reelkeeper: cannot listen on 127.0.0.1, port {port}: Address already in use; "
-            "set PORT or --host to another one\n"
+            "choose another one with --port, PORT or --host\n"
         )
+        assert shell.fails("serve", "--port", str(port), PORT="0") == said
+        said = shell.fails("demo", "--port", str(port))
+        assert said.endswith("Address already in use; choose another one with --port\n")
         said = shell.fails("sandbox", "--port", str(port))
         assert said.endswith("Address already in use; choose another one with --port or --host\n")
 
@@ -63,7 +73,7 @@ def test_a_taken_port_is_a_sentence(shell: Shell) -> None:
 def test_a_host_that_is_not_this_machine_is_a_sentence(host: str, shell: Shell) -> None:
     said = shell.fails("serve", "--host", host, PORT="0")
     assert said.startswith(f"reelkeeper: cannot listen on {host}, port 0: ")
-    assert said.endswith("; set PORT or --host to another one\n")
+    assert said.endswith("; choose another one with --port, PORT or --host\n")
     assert said.count("\n") == 1
 
 
@@ -83,7 +93,13 @@ def test_check_ends_with_1_when_something_is_ill(shell: Shell) -> None:
     result = shell.run("check", REELKEEPER_PUBLIC_URL=url)
     assert result.exit_code == 1
     marks = [(line[:4].strip(), line[5:].partition(":")[0]) for line in result.stdout.splitlines()]
-    assert marks == [("ok", "settings"), ("ok", "database"), ("ok", "storage"), ("FAIL", "public URL")]
+    assert marks == [
+        ("ok", "settings"),
+        ("note", "providers"),
+        ("ok", "database"),
+        ("ok", "storage"),
+        ("FAIL", "public URL"),
+    ]
 
 
 def test_check_ends_with_0_when_the_service_is_well(shell: Shell) -> None:
@@ -94,11 +110,11 @@ def test_check_ends_with_0_when_the_service_is_well(shell: Shell) -> None:
         log_line(process, "serve.started")
         result = shell.run("check", **settings)
     assert result.exit_code == 0
-    assert [line[:4] for line in result.stdout.splitlines()] == ["ok  "] * 4
+    assert [line[:4] for line in result.stdout.splitlines()] == ["ok  ", "note", *["ok  "] * 3]
 
 
 def test_the_lines_of_the_sandbox_point_a_service_at_it(shell: Shell) -> None:
-    options = ("--port", "0", "--webhook-secret", "it's a secret", "--api-key", "key$HOME")
+    options = ("--port", "0", "--webhook-secret", "it's-a-secret", "--api-key", "key$HOME")
     with shell.started("sandbox", *options) as process:
         assert process.stdout is not None
         said = ""
@@ -111,7 +127,10 @@ def test_the_lines_of_the_sandbox_point_a_service_at_it(shell: Shell) -> None:
             ["/bin/sh", "-c", exports + "env"], env={}, capture_output=True, text=True, check=True
         ).stdout
         env = dict(line.split("=", 1) for line in shown.splitlines())
-        assert env["OPENROUTER_WEBHOOK_SECRET"] == "it's a secret"
+        assert env["REELKEEPER_PUBLIC_URL"] == "http://127.0.0.1:8080"
+        config = Config.read(env)
+        assert config.allowed_private_hosts == {env["OPENROUTER_BASE_URL"][7:-7].replace("127.0.0.1", "localhost")}
+        assert env["OPENROUTER_WEBHOOK_SECRET"] == "it's-a-secret"
         assert env["OPENROUTER_API_KEY"] == env["LLMGATEWAY_API_KEY"] == "key$HOME"
         for base, path in (("OPENROUTER_BASE_URL", "/videos/models"), ("LLMGATEWAY_BASE_URL", "/models")):
             assert httpx.get(env[base] + path, trust_env=False).status_code == 200
@@ -135,12 +154,14 @@ def test_the_demonstration_ends_well_and_the_files_that_it_names_are_whole(shell
     assert "1 forged (0 believed)" in said
     assert "\x1b" not in said
     assert "…" not in said
-    kept = re.findall(r"^ *(\d+)  ([0-9a-f]{64})  (/.*)$", said, re.MULTILINE)
+    kept = re.findall(r"^ *(\d+)  ([0-9a-f]{64})  (job_.*)$", said, re.MULTILINE)
     assert len(kept) == 14
+    [folder] = map(Path, re.findall("^In (/.*):$", said, re.MULTILINE))
     for size, sha256, path in kept:
-        content = Path(path).read_bytes()
+        content = (folder / path).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (int(size), sha256)
-    assert shell.folder / "show" / "videos" in Path(kept[0][2]).parents
+    assert shell.folder / "show" / "videos" in folder.parents
+    assert f"The files stay in {shell.folder / 'show'}\n" in said
 
 
 def test_the_demonstration_can_be_stopped_before_its_end(shell: Shell) -> None:
@@ -151,3 +172,15 @@ def test_the_demonstration_can_be_stopped_before_its_end(shell: Shell) -> None:
         said, complaints = process.communicate(timeout=20)
     assert (process.returncode, complaints) == (1, "")
     assert "Stopped before every job had ended." in said
+    assert said.endswith(f"The files stay in {shell.folder / 'show'}\n")
+
+
+def test_the_demonstration_stands_beside_what_has_its_usual_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(command_line, "_out", Console(file=screen))
+    with listen("127.0.0.1", 0) as taken:
+        usual = taken.getsockname()[1]
+        monkeypatch.setattr(command_line, "USUAL_PORT", usual)
+        with command_line._listen_beside_others() as free:
+            port = free.getsockname()[1]
+    assert screen.getvalue() == f"{usual} is taken, so the service is on {port}.\n"
