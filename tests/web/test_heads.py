@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -219,7 +220,7 @@ async def test_a_later_head_on_a_connection_is_bounded_too(streams: Streams, app
 
 async def test_requests_that_come_all_at_once_are_answered_one_after_another(streams: Streams) -> None:
     reader, writer = streams
-    sizes = [str(size) for size in range(0, 20_000, 100)]
+    sizes = [str(size) for size in range(0, 6_000, 100)]
     for size in sizes:
         writer.write(head(f"Content-Length: {size}", size=500) + b"x" * int(size))
     assert [await answer(reader) for _ in sizes] == [(200, size) for size in sizes]
@@ -319,13 +320,14 @@ async def test_each_head_is_waited_for_once_and_bodies_answers_and_pauses_are_no
 ) -> None:
     reader, writer = streams
     request = head("Transfer-Encoding: chunked")
+    of_the_head = request[:9], request[9:20]
     for number in (1, 2):
         app.may_answer.clear()
-        for part in (request[:9], request[9:20], request[20:], b"1", b"\r\nx\r\n", b"0\r\n", b"\r\n"):
+        for part in (*of_the_head, request[20:], b"1", b"\r\nx\r\n", b"0\r\n", b"\r\n"):
             so_far = len(parsed)
             writer.write(part)
             await until(lambda: len(parsed) > so_far)  # noqa: B023 - it is over before the next turn
-            assert (waits[0]._deadline is not None) == (part in request[:20])
+            assert (waits[0]._deadline is not None) == (part in of_the_head)
         app.may_answer.set()
         assert await answer(reader) == (200, "1")
         assert waits[0]._deadline is None
@@ -355,3 +357,20 @@ async def test_a_head_is_not_waited_for_on_a_connection_that_is_gone(waits: list
             await until(lambda: waits and waits[0]._unfinished)
             assert waits[0]._deadline is not None
         await until(lambda: waits[0]._deadline is None)
+
+
+async def test_requests_that_are_sent_without_waiting_are_answered_in_turn(streams: Streams) -> None:
+    reader, writer = streams
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 60)
+    for _ in range(60):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        assert await reader.readexactly(1) == b"0"
+
+
+async def test_a_flood_of_requests_that_waits_for_no_answer_ends_the_connection(app: Counter, streams: Streams) -> None:
+    app.may_answer.clear()
+    reader, writer = streams
+    writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" * 20_000)
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+    assert len(app.heads) < 100
