@@ -71,8 +71,7 @@ def test_the_table_of_states_is_what_the_code_allows() -> None:
     assert {state for state in State if state.final} == final
     for state, cells in waiting.items():
         named = set(map(State, re.findall(r"`(\w+)`", cells[3])))
-        # What a queued job may become besides is told in the text: it was submitted before, and the provider had it.
-        assert named == TRANSITIONS[state] or (state is State.QUEUED and named < TRANSITIONS[state])
+        assert named == TRANSITIONS[state]
 
 
 def test_every_event_is_told_and_no_other() -> None:
