@@ -20,10 +20,12 @@ class BoundedHeads(HttpToolsProtocol):
     Counted are the bytes since the parser last completed a head, a message, or gave a part of a body, so chunk
     extensions and trailers have the same limit. They are counted in pieces of 16 KiB at most, from the first one that
     completes nothing, so a head may be that much larger. Between requests uvicorn's `timeout_keep_alive` is in force.
+    A client that sends on without waiting for answers may have `most_waiting` requests waiting, and some in a piece.
     """
 
     head_bytes = 65_536
     head_seconds = 10.0
+    most_waiting = 64
 
     _unfinished = 0  # bytes that the parser took and that led to nothing yet
     _in_body = False
@@ -47,6 +49,10 @@ class BoundedHeads(HttpToolsProtocol):
             piece = data[at : at + _PIECE]
             self._unfinished += len(piece)
             super().data_received(piece)
+            if len(self.pipeline) > self.most_waiting:
+                # Each answer makes uvicorn read on, however many requests wait: they would fill the memory.
+                self.pipeline.clear()
+                self.transport.close()
             if self._unfinished >= self.head_bytes:
                 self._refuse()
         if self._unfinished and not self._in_body and self._deadline is None:
