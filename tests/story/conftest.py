@@ -12,10 +12,6 @@ from service.providers.openrouter import OpenRouter
 from tests.story.world import World, open_world
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes many seconds; leave it out with -m 'not slow'")
-
-
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nobody wait long for an answer that never comes: sockets are the only thing here that takes real time."""

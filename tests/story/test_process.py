@@ -162,15 +162,3 @@ async def ask(caller: httpx.AsyncClient, behaviour: str) -> str:
 def job_id_of(made: ProviderJob) -> str:
     assert made.callback_url is not None
     return made.callback_url.split("/")[-2]
-
-
-@pytest.mark.slow
-async def test_the_demonstration_ends_well(tmp_path: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service", "demo", "--once", "--port", "0", "--folder", str(tmp_path)),
-        env=environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await process.communicate()
-    assert process.returncode == 0, said.decode()
