@@ -128,7 +128,8 @@ class Sandbox:
     async def _unknown_route(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         if request.url.path.startswith("/api/"):
-            return self._openrouter.error(status, "Not Found" if status == 404 else "Method Not Allowed")  # noqa: PLR2004
+            said = "Not Found" if status == 404 else "Method Not Allowed"  # noqa: PLR2004 - an HTTP status
+            return self._openrouter.error(status, said)
         # LLM Gateway knows no 405: what has no route is not found, as text (observed).
         headers = self._llmgateway.content_headers() | {"content-type": "text/plain; charset=UTF-8"}
         return Response("404 Not Found", 404, headers)

@@ -35,7 +35,8 @@ async def serving(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0) -> A
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     found = listener.getsockname()[1]
     if not sandbox.base_url:
-        near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - only if the operator says so with --host
+        near = everywhere.get(host, f"[{host}]" if ":" in host else host)
         sandbox.base_url = f"http://{near}:{found}"
     config = uvicorn.Config(
         sandbox.app,
