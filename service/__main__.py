@@ -1,4 +1,4 @@
-"""The command line: `reelkeeper`. Builds every object, wires them, runs; nothing imports this module."""
+"""The command line: `reelkeeper`. Says what each command does; `assembly` builds what it runs. Nothing imports it."""
 
 from __future__ import annotations
 
