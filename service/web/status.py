@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from importlib import metadata
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from service.clock import Clock
 from service.errors import ReelkeeperError
@@ -15,6 +15,7 @@ from service.logs import redact
 from service.model import Source, State
 from service.storage import Storage
 from service.store import Store
+from service.web.answers import JSONResponse
 from service.web.callers import Callers
 from service.web.views import rfc3339
 
@@ -87,7 +88,7 @@ class Status:
                 },
                 "unknown_words": overview.unknown_words,
                 "reports": {name: _shares(overview.reports.get(name, {})) for name in providers},
-                # Jobs of a provider that was removed from the settings wait for it to come back.
+                # Jobs of a provider that was removed from the settings: they end at their deadline, unless it comes back.
                 "unserved": {
                     name: waiting
                     for name in providers
