@@ -88,7 +88,7 @@ class Status:
                 },
                 "unknown_words": overview.unknown_words,
                 "reports": {name: _shares(overview.reports.get(name, {})) for name in providers},
-                # Jobs of a provider that was removed from the settings: they end at their deadline, unless it comes back.
+                # Jobs of a provider that was removed from the settings: they end at their deadline if it stays away.
                 "unserved": {
                     name: waiting
                     for name in providers
