@@ -26,7 +26,7 @@ from service.check import UNSIGNED, Finding, examine
 from service.clock import SystemClock
 from service.config import Config
 from service.errors import ConfigurationError, ReelkeeperError
-from service.model import Job, State
+from service.model import Job, State, is_provider_job_id
 from service.stage import USUAL_PORT, demonstrate, manual, playing
 from service.tables import print_rows, second
 from service.web.views import Views
@@ -223,8 +223,9 @@ def jobs_attach(
     ],
 ) -> None:
     """Bind an id found at the provider to a job that may be there."""
-    if not re.fullmatch(r"[!-~]{1,200}", provider_job_id):
-        _fail("the provider's id must be 1 to 200 visible ASCII characters, as the provider shows it", code=2)
+    if not is_provider_job_id(provider_job_id):
+        form = "1 to 512 letters, digits or ._~:/- as the provider shows it, for example gen-1a2b3c"
+        _fail(f"the provider's id must be {form}", code=2)
     hint = "only a submission with an unknown outcome can be bound, and only to an id that no other job has"
     _change(job_id, lambda records: records.store.attach(job_id, provider_job_id), hint)
 

@@ -7,6 +7,7 @@ follow what: the SQL guards repeat it, a trigger in the database enforces it, an
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -266,3 +267,10 @@ EVENTS = frozenset({f"job.{state}" for state in State} | {"job.recovered", "job.
 """Every event type: one per state entered, and
 `job.recovered` (we had given up and the video came), `job.in_doubt` (nobody knows whether the provider accepted it),
 `job.bound` (the provider's id became known)."""
+
+_PROVIDER_JOB_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:/-]{1,512}", re.ASCII)
+
+
+def is_provider_job_id(text: str) -> bool:
+    """Tell whether a provider's name for a job can be `text`: 1 to 512 characters that need no escape in a URL."""
+    return _PROVIDER_JOB_ID.fullmatch(text) is not None

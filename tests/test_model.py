@@ -2,10 +2,22 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.model import EVENTS, FINAL, GAVE_UP, TRANSITIONS, ErrorCode, Reference, State, Status, VideoRequest
+from service.model import (
+    EVENTS,
+    FINAL,
+    GAVE_UP,
+    TRANSITIONS,
+    ErrorCode,
+    Reference,
+    State,
+    Status,
+    VideoRequest,
+    is_provider_job_id,
+)
 
 TEXT = st.text(max_size=40)
 JSON = st.recursive(
@@ -96,3 +108,13 @@ def test_every_status_but_running_is_the_state_of_that_name() -> None:
 
 def test_we_give_up_only_on_what_may_have_been_paid_for() -> None:
     assert {ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.OUTPUT_UNAVAILABLE} == GAVE_UP
+
+
+@pytest.mark.parametrize("text", ["gen-1", "a", "...", "a.b_c~d:e/f-9", "x" * 512])
+def test_a_providers_name_for_a_job_needs_no_escape(text: str) -> None:
+    assert is_provider_job_id(text)
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", " ", "a b", "a\n", "a?b", "a#b", "a%20", "ä", "\u0661", "x" * 513])
+def test_what_could_change_the_meaning_of_a_url_is_no_providers_name_for_a_job(text: str) -> None:
+    assert not is_provider_job_id(text)

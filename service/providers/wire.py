@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from service.errors import BadCallbackError
-from service.model import Problem, Reference
+from service.model import Problem, Reference, is_provider_job_id
 from service.outbound import Answer, ask
 from service.providers import InDoubt, TurnedAway, Unanswered
 
@@ -24,7 +24,6 @@ _MOST_TEXT = 2000
 _LONGEST_WAIT_MS = 3_600_000
 _LATEST_S = 100_000_000_000  # the year 5138; larger is not a time in seconds
 _MOST_COST = 1_000_000  # USD; larger is not the price of a video
-_JOB_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:/-]{1,512}", re.ASCII)
 _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 _KEY = re.compile(r"[!-~]+", re.ASCII)
 
@@ -132,8 +131,8 @@ def words(value: object, limit: int = _MOST_TEXT) -> str | None:
 
 
 def job_id(value: object) -> str | None:
-    """Return a provider's name for a job if it can be one: up to 512 characters that need no escape in a URL."""
-    return value if isinstance(value, str) and _JOB_ID.fullmatch(value) else None
+    """Return a provider's name for a job if it can be one."""
+    return value if isinstance(value, str) and is_provider_job_id(value) else None
 
 
 def cost(usage: object) -> float | None:
