@@ -12,6 +12,8 @@ import re
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import cast
@@ -20,6 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
 
+from service.clock import Clock, SystemClock
 from service.errors import ConfigurationError, OutputError, OutputGoneError, OutputNotReadyError
 
 SETTING = "REELKEEPER_ALLOWED_PRIVATE_HOSTS"
@@ -30,6 +33,7 @@ _DNS_SECONDS = 60
 _JUDGED_EVERY = 60.0  # s
 _SLOWEST = 10_240  # bytes a second: a server that drips must not hold a place for an hour
 _LONGEST_WAIT_MS = 3_600_000
+_NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 
 # Many servers close an idle connection after 5 s. A paid call that is sent into a connection at the moment when it
 # closes has an unknown outcome, so we close earlier.
@@ -176,10 +180,19 @@ def reason(error: httpx.HTTPError) -> str:
     return f"{kind}: {error}" if str(error) else kind
 
 
-def retry_after_ms(headers: Mapping[str, str]) -> int | None:
-    """Return what a `Retry-After` header in whole seconds asks for, in ms, at most an hour; None without one."""
-    text = headers.get("retry-after", "").strip()
-    return min(int(text) * 1000, _LONGEST_WAIT_MS) if re.fullmatch(r"[0-9]{1,9}", text) else None
+def retry_after_ms(headers: httpx.Headers, now_ms: int, reset: str | None = None) -> int | None:
+    """Return how long the server asks us to wait, at most an hour: `retry-after-ms`, or `Retry-After` in either form.
+
+    `reset` names a header that tells instead, as an absolute unix second, when a rate limit ends.
+    """
+    wait = _number(headers.get("retry-after-ms"))
+    if wait is None:
+        wait = _scaled(_number(headers.get("retry-after")))
+    if wait is None:
+        wait = _until(_date_ms(headers.get("retry-after")), now_ms)
+    if wait is None and reset is not None:
+        wait = _until(_scaled(_number(headers.get(reset))), now_ms)
+    return None if wait is None else min(int(wait), _LONGEST_WAIT_MS)
 
 
 class Download:
@@ -227,12 +240,13 @@ async def open_download(
     *,
     idle_seconds: float = 30,
     seconds: float = 3600,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Download]:
     """Ask for an output and yield its body while the block lasts, which is `seconds` at most.
 
     Follows up to five redirects; `client` judges every hop. `headers` carry credentials: they are sent while scheme,
     host and port are those of `url`, and never again after a hop has left them. More than `idle_seconds` without a
-    byte is an error.
+    byte is an error. `clock`, the machine's own if left out, is for a `Retry-After` that is a date.
 
     Raises OutputGoneError (410), OutputNotReadyError (404, 409, 425) and OutputError for everything else that is not a
     200 with an unencoded body; the texts name the origin, never the path or the query, which may be secrets.
@@ -241,7 +255,7 @@ async def open_download(
         async with asyncio.timeout(seconds) as deadline:
             response = await _follow(client, url, headers, idle_seconds)
             try:
-                _judge(response)
+                _judge(response, (clock or SystemClock()).now())
                 yield Download(response)
             finally:
                 await response.aclose()
@@ -276,7 +290,7 @@ async def _follow(
     raise OutputError(f"{home} redirected more than {_MOST_REDIRECTS} times")
 
 
-def _judge(response: httpx.Response) -> None:
+def _judge(response: httpx.Response, now_ms: int) -> None:
     status, origin = response.status_code, _origin(response.url)
     said = f"{origin} answered {status} when asked for the output"
     match status:
@@ -289,14 +303,34 @@ def _judge(response: httpx.Response) -> None:
         case httpx.codes.GONE:
             raise OutputGoneError(said)
         case httpx.codes.NOT_FOUND | httpx.codes.CONFLICT | httpx.codes.TOO_EARLY:
-            raise OutputNotReadyError(said, retry_after_ms=retry_after_ms(response.headers))
+            raise OutputNotReadyError(said, retry_after_ms=retry_after_ms(response.headers, now_ms))
         case _:
-            raise OutputError(said, retry_after_ms=retry_after_ms(response.headers))
+            raise OutputError(said, retry_after_ms=retry_after_ms(response.headers, now_ms))
 
 
 def _origin(url: httpx.URL) -> str:
     """Return scheme, host and port: all of a URL that may be written down."""
     return str(url.copy_with(userinfo=b"", path="/", query=None, fragment=None)).rstrip("/")
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text is not None and _NUMBER.fullmatch(text) else None
+
+
+def _scaled(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000
+
+
+def _until(moment_ms: float | None, now_ms: int) -> float | None:
+    return None if moment_ms is None else max(0.0, moment_ms - now_ms)
+
+
+def _date_ms(text: str | None) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _normal(host: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cryptography.x509.oid import NameOID
 from httpx_secure import SSRFProtectionError
 
 from service import outbound
+from service.clock import ManualClock
 from service.errors import ConfigurationError, OutputError, OutputGoneError, OutputNotReadyError
 from service.outbound import (
     Answer,
@@ -328,12 +330,36 @@ async def test_a_status_says_whether_to_try_again(status: int, kind: type[Output
     assert caught.value.retry_after_ms == (None if kind is OutputGoneError else 7000)
 
 
-@pytest.mark.parametrize("said", ["soon", "-1", "1.5", "", "9" * 30, "Wed, 21 Oct 2026 07:28:00 GMT"])
-async def test_a_retry_after_that_is_no_number_of_seconds_is_ignored(said: str) -> None:
-    async with loopback(answer(b"", f"Retry-After: {said}", status=503)) as server:
+@pytest.mark.parametrize(
+    ("said", "wait_ms"),
+    [
+        ("Retry-After: 1.5", 1_500),
+        ("Retry-After: Sat, 21 Nov 2026 08:10:02 GMT", 90_000),
+        ("Retry-After: Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("Retry-After: 9999999", 3_600_000),
+        ("Retry-After-Ms: 250", 250),
+        ("Retry-After: soon", None),
+        ("Retry-After: -1", None),
+        ("Retry-After: ", None),
+        (f"Retry-After: {'9' * 30}", None),
+        ("X-Word: 7", None),
+    ],
+)
+async def test_a_server_says_in_many_ways_how_long_to_wait(said: str, wait_ms: int | None) -> None:
+    clock = ManualClock(1_795_248_512_000)  # 21 Nov 2026 08:08:32
+    async with loopback(answer(b"", said, status=503)) as server, public_client([server.host]) as client:
+        with pytest.raises(OutputError) as caught:
+            async with open_download(client, server.url(), {}, clock=clock):
+                pass
+    assert caught.value.retry_after_ms == wait_ms
+
+
+async def test_a_date_to_wait_for_is_compared_with_the_machines_own_time_unless_another_is_given() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(minutes=10), usegmt=True)
+    async with loopback(answer(b"", f"Retry-After: {soon}", status=503)) as server:
         with pytest.raises(OutputError) as caught:
             await fetch(server.url(), server.host)
-    assert caught.value.retry_after_ms is None
+    assert 540_000 < (caught.value.retry_after_ms or 0) <= 600_000
 
 
 async def test_a_packed_download_is_refused() -> None:

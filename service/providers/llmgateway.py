@@ -16,7 +16,7 @@ from service import signing
 from service.clock import Clock, SystemClock
 from service.errors import BadCallbackError
 from service.model import Billable, ErrorCode, Job, JobError, Output, Problem, Report, Status, VideoRequest
-from service.outbound import Answer
+from service.outbound import Answer, retry_after_ms
 from service.providers import (
     Accepted,
     Callback,
@@ -239,7 +239,7 @@ class LLMGateway:
         if complaint is not None and answer.status in verdicts.REFUSALS:
             return Refused(verdicts.refusal(answer.status, complaint, _SENTENCES))
         busy = frozenset({503, 529})  # 529: the gateway sheds load
-        wait_ms = wire.retry_after_ms(answer.headers, self._clock.now(), _RESET)
+        wait_ms = retry_after_ms(answer.headers, self._clock.now(), _RESET)
         return wire.not_refused(answer, known=complaint is not None, busy=busy, wait_ms=wait_ms)
 
 

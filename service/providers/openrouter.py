@@ -15,7 +15,7 @@ from service import signing
 from service.clock import Clock, SystemClock
 from service.errors import BadCallbackError
 from service.model import ErrorCode, Job, Output, Problem, Report, Status, VideoRequest
-from service.outbound import Answer
+from service.outbound import Answer, retry_after_ms
 from service.providers import (
     Accepted,
     Callback,
@@ -173,7 +173,7 @@ class OpenRouter:
         complaint = _complaint(answer)
         if complaint is not None and answer.status in verdicts.REFUSALS:
             return Refused(verdicts.refusal(answer.status, complaint, _SENTENCES))
-        wait_ms = wire.retry_after_ms(answer.headers, self._clock.now())
+        wait_ms = retry_after_ms(answer.headers, self._clock.now())
         return wire.not_refused(answer, known=complaint is not None, busy=frozenset({503}), wait_ms=wait_ms)
 
 

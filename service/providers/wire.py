@@ -9,22 +9,18 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 
 from service.errors import BadCallbackError
 from service.model import Problem, Reference, is_provider_job_id
-from service.outbound import Answer, ask
+from service.outbound import Answer, ask, retry_after_ms
 from service.providers import InDoubt, TurnedAway, Unanswered
 
 _MOST_TEXT = 2000
-_LONGEST_WAIT_MS = 3_600_000
 _LATEST_S = 100_000_000_000  # the year 5138; larger is not a time in seconds
 _MOST_COST = 1_000_000  # USD; larger is not the price of a video
-_NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 _KEY = re.compile(r"[!-~]+", re.ASCII)
 
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -150,21 +146,6 @@ def time_ms(value: object) -> int | None:
     return value * 1000
 
 
-def retry_after_ms(headers: httpx.Headers, now_ms: int, reset: str | None = None) -> int | None:
-    """Return how long the server asks us to wait, at most an hour: `retry-after-ms`, or `Retry-After` in either form.
-
-    `reset` names a header that tells instead, as an absolute unix second, when a rate limit ends.
-    """
-    wait = _number(headers.get("retry-after-ms"))
-    if wait is None:
-        wait = _scaled(_number(headers.get("retry-after")))
-    if wait is None:
-        wait = _until(_date_ms(headers.get("retry-after")), now_ms)
-    if wait is None and reset is not None:
-        wait = _until(_scaled(_number(headers.get(reset))), now_ms)
-    return None if wait is None else min(int(wait), _LONGEST_WAIT_MS)
-
-
 async def submit(
     client: httpx.AsyncClient, request: httpx.Request, *, seconds: float, hide: Iterable[str]
 ) -> Answer | TurnedAway | InDoubt:
@@ -212,23 +193,3 @@ async def poll(
         return Unanswered(f"HTTP {answer.status}", retry_after_ms(answer.headers, now_ms, reset))
     found = decode(hidden(answer.body, hide))
     return Unanswered("HTTP 200 without a JSON object") if found is None else found
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text is not None and _NUMBER.fullmatch(text) else None
-
-
-def _scaled(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1000
-
-
-def _until(moment_ms: float | None, now_ms: int) -> float | None:
-    return None if moment_ms is None else max(0.0, moment_ms - now_ms)
-
-
-def _date_ms(text: str | None) -> float | None:
-    try:
-        moment = parsedate_to_datetime(text or "")
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
-    except (ValueError, TypeError, OverflowError):
-        return None
