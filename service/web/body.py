@@ -17,7 +17,7 @@ _JSON = re.compile(r'application/json\s*(;\s*charset\s*=\s*("utf-?8"|utf-?8)\s*)
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LARGEST = 2**63
 _DEEPEST = 32
-_MOST_VALUES = 5_000
+_MOST_VALUES = 2_000
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a string", list: "an array"}
 
@@ -65,7 +65,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
     Refused is what other readers would understand differently or not at all: a key that stands twice in one object,
     NaN, Infinity, numbers beyond 64 bits, halves of surrogate pairs, and objects or arrays more than 32 deep or with
-    more than 5,000 values in all.
+    more than 2,000 values in all.
     """
     if not body:
         raise _not_json('The body is empty; send a JSON object, for example {"model": "…", "prompt": "…"}.')

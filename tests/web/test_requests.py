@@ -198,7 +198,7 @@ async def test_a_value_at_its_limit_is_accepted(client: httpx.AsyncClient, field
 
 
 async def test_a_thousand_unknown_fields_are_answered_shortly(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/jobs", json={f"field_{n}": n for n in range(4_000)})
+    answer = await client.post("/v1/jobs", json={f"field_{n}": n for n in range(1_900)})
     assert len(problems(answer)) == 50
     assert len(answer.content) < 30_000
 
