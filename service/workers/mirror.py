@@ -116,7 +116,7 @@ class Mirror:
         errors: list[OutputError] = []
         for location in self._providers[job.provider].locations(job, output):
             try:
-                async with open_download(self._client, location.url, location.headers) as download:
+                async with open_download(self._client, location.url, location.headers, clock=self._clock) as download:
                     return await copy_output(
                         download, self._storage, stem, index=output.index, max_bytes=self._max_bytes
                     )
