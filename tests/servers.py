@@ -192,5 +192,5 @@ def _wait_until_up(endpoint: str, process: subprocess.Popen[bytes], log: Path) -
                 return
         except OSError:
             pass
-        time.sleep(0.05)
+        time.sleep(0.05)  # another program starts up: nothing here can be waited for
     pytest.fail(f"weed mini did not start:\n{log.read_text(errors='replace')[-2000:]}")

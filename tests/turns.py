@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Generator
 
 
-class _Turn:
+class Turn:
     """Awaited, it lets every other coroutine that is ready go first."""
 
     def __await__(self) -> Generator[None, None, None]:
@@ -17,4 +17,4 @@ async def until(condition: Callable[[], object], seconds: float = 20) -> None:
     """Let others go first until `condition` holds; TimeoutError after `seconds`, when it never will."""
     async with asyncio.timeout(seconds):
         while not condition():
-            await _Turn()
+            await Turn()

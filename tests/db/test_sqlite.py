@@ -21,6 +21,7 @@ from service.errors import ConfigurationError, StoreUnavailableError
 from service.ids import Ids
 from service.store import KeyStore
 from tests.db.rows import names, on_disk, put
+from tests.turns import Turn
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -121,7 +122,7 @@ async def test_what_a_cancelled_caller_asked_for_is_done_and_the_others_are_answ
     await asyncio.to_thread(entered.wait, 10)
     waiting = asyncio.create_task(database.run(put("waiting")))
     other = asyncio.create_task(database.run(put("other")))
-    await asyncio.sleep(0)
+    await Turn()
     for task in (running, waiting):
         task.cancel()
     leave.set()
@@ -272,7 +273,7 @@ async def test_closing_commits_what_waits(path: Path) -> None:
     database = await SQLiteDatabase.open(path, ManualClock())
     wanted = [f"{number:03}" for number in range(300)]
     asked = [asyncio.create_task(database.run(put(name))) for name in wanted]
-    await asyncio.sleep(0)
+    await Turn()
     await database.close()
     assert on_disk(path) == wanted
     assert await asyncio.gather(*asked) == wanted
@@ -299,9 +300,9 @@ async def test_closing_that_is_cancelled_loses_nothing_and_closes(path: Path) ->
     asked = asyncio.create_task(database.run(slow))
     await asyncio.to_thread(entered.wait, 10)
     closing_it = asyncio.create_task(database.close())
-    await asyncio.sleep(0)
+    await Turn()
     closing_it.cancel()
-    await asyncio.sleep(0)
+    await Turn()
     leave.set()
     with pytest.raises(asyncio.CancelledError):
         await closing_it

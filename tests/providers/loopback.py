@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import Any
 
 from service.model import Job, OnUnknown, State, VideoRequest
+from tests.turns import Turn
 
 
 class Misbehaviour(Enum):
@@ -91,7 +92,7 @@ async def listening() -> AsyncIterator[Loopback]:
         loopback.stopping.set()
         server.close()
         await server.wait_closed()
-        await asyncio.sleep(0)
+        await Turn()
 
 
 def a_job(request: VideoRequest, provider: str, provider_job_id: str | None = None) -> Job:

@@ -12,6 +12,7 @@ import httpx
 from service.clock import ManualClock, SystemClock
 from service.sandbox import BEHAVIOURS, Sandbox, serving
 from tests.sandbox.conftest import CALLBACK_SECRET, House, Receiver, path_of
+from tests.turns import until
 
 
 async def test_the_front_page_says_what_it_is_and_lists_every_model(house: House) -> None:
@@ -120,8 +121,7 @@ async def test_the_loop_sends_what_is_due_without_being_asked(receiver: Receiver
             loop = asyncio.create_task(sandbox.run())
             http.headers["authorization"] = "Bearer any"
             await http.post("/api/v1/videos", json={"model": "sandbox/ok", "callback_url": receiver.url})
-            while not receiver.received:  # noqa: ASYNC110 - the loop under test is what waits
-                await asyncio.sleep(0)
+            await until(lambda: receiver.received)
             loop.cancel()
             await asyncio.wait({loop})
     assert "x-openrouter-signature" not in receiver.received[0].headers, "no secret, no signature"
@@ -146,7 +146,6 @@ async def test_leaving_cuts_off_callers_that_never_get_an_answer() -> None:
         async with serving(sandbox) as url:
             request = {"model": "sandbox/accepted-then-hangs"}
             call = asyncio.create_task(http.post(f"{url}/api/v1/videos", json=request))
-            while not sandbox.ledger.accepted:  # noqa: ASYNC110 - the server under test moves on in between
-                await asyncio.sleep(0)
+            await until(lambda: sandbox.ledger.accepted)
         await asyncio.wait({call})
     assert isinstance(call.exception(), httpx.HTTPError)
