@@ -104,7 +104,7 @@ async def open_service(
         asking = await stack.enter_async_context(provider_client())
         fetching = await stack.enter_async_context(public_client(_reachable(config)))
         providers = _providers(config, asking, vault, manners, clock)
-        store, claims, paced = records.store, records.claims, PacedProviders(providers, clock, chance)
+        store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
 
         def callback_url(provider: str, job_id: str) -> str:
             return f"{config.public_url}/callbacks/{provider}/{job_id}/{vault.callback_token(job_id)}"

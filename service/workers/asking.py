@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import random
 from collections.abc import Awaitable, Callable, Iterable
 
 from service.clock import Clock
@@ -16,13 +15,12 @@ from service.providers import Provider
 class PacedProviders:
     """Finds providers by name, and lets no more work be claimed than they may be asked for."""
 
-    def __init__(self, providers: Iterable[Provider], clock: Clock, chance: random.Random) -> None:
+    def __init__(self, providers: Iterable[Provider], clock: Clock) -> None:
         self._providers = {provider.name: provider for provider in providers}
         self._paces = {
             name: Pace(clock, provider.manners.per_minute, provider.manners.burst)
             for name, provider in self._providers.items()
         }
-        self._chance = chance
         self._claiming = asyncio.Lock()
 
     def each(self) -> dict[str, PacedProviders]:
@@ -45,11 +43,8 @@ class PacedProviders:
         `reserve` is the share (0 to 1) of each provider's burst that is left to others.
         """
         jobs: list[Job] = []
-        # In a fixed order, the backlog of a provider that hangs would take every place that becomes free.
-        names = self._chance.sample(list(self._paces), len(self._paces))
         async with self._claiming:  # what one worker finds free, no other may take before it is spent
-            for name in names:
-                pace = self._paces[name]
+            for name, pace in self._paces.items():
                 room = min(limit - len(jobs), pace.free(reserve=reserve))
                 if room > 0:
                     claimed = await claim(name, room)

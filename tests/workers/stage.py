@@ -90,7 +90,7 @@ class Stage:
         """Build the steps from the providers as they are."""
         chance = random.Random(seed)  # noqa: S311 - the same jitter in every run
         store, claims = self.world.store, self.world.claims
-        self.paced = PacedProviders(self.providers.values(), self.clock, chance)
+        self.paced = PacedProviders(self.providers.values(), self.clock)
         self.submitter = Submitter(
             store,
             claims,
