@@ -88,6 +88,14 @@ class Billable(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Face(StrEnum):
+    """The dialect in which a caller asked for a job, and in which it is told how the job ended."""
+
+    NATIVE = "native"  # /v1/jobs
+    OPENROUTER = "openrouter"  # /api/v1/videos
+    OPENAI = "openai"  # /v1/videos, with LLM Gateway's extensions
+
+
 class OnUnknown(StrEnum):
     """What to do when the provider's answer to a submission was lost and no callback came."""
 
@@ -199,6 +207,17 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Footage:
+    """What a video shows, as far as its decoder could tell, and where one picture of it is."""
+
+    duration_ms: int | None
+    width: int  # pixels, as shown
+    height: int
+    codec: str  # "h264", as FFmpeg names it
+    poster: str | None  # the picture's key in object storage, a JPEG
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """Our stored copy of an output."""
 
@@ -207,6 +226,7 @@ class Artifact:
     bytes: int
     sha256: str  # hex
     content_type: str
+    footage: Footage | None = None  # None: nobody looked inside, or nothing was understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +269,71 @@ class Job:
     cost: float | None  # USD
     error: JobError | None
     artifacts: tuple[Artifact, ...]  # ascending by index
+    face: Face = Face.NATIVE
+    notify_url: str | None = None  # where its caller wants to be told of its end; may be a secret
+    notify_secret: str | None = field(default=None, repr=False)  # sealed: the caller's own, with which to sign
+    retry_of: str | None = None  # the job that this one repeats on its caller's wish
+
+
+class DeliveryState(StrEnum):
+    """What has become of a delivery."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"  # the receiver answered 2xx
+    FAILED = "failed"  # it was given up, or the receiver said 410
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message that is owed to a caller: its job has ended, as `ended` and `error` say, at `created_at`.
+
+    It stays true when the job is recovered later: that is another event, with a delivery of its own.
+    """
+
+    id: str  # the event's, the same in every attempt
+    state: DeliveryState
+    attempt: int  # since it was last asked for; the first is 1
+    due_at: int | None  # unix ms
+    lease: str | None
+    leased_until: int | None
+    job_id: str
+    receiver: str  # scheme, host and port, which share what is sent at once
+    ended: State
+    error: JobError | None
+    created_at: int
+    finished_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAttempt:
+    """One try to deliver. `status` is None when no answer came, and `error` says why."""
+
+    number: int  # counts from 1 over the delivery's whole life
+    at: int  # unix ms
+    duration_ms: int
+    status: int | None
+    error: str | None
+    answer: str | None  # the first bytes of its body, as text
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that a provider offers. None: the provider does not say.
+
+    `entry` is the provider's own description of it, for callers who speak that provider's dialect.
+    """
+
+    id: str
+    provider: str
+    name: str
+    description: str | None = None
+    created: int | None = None  # unix s
+    sizes: tuple[str, ...] | None = None  # "1280x720"
+    resolutions: tuple[str, ...] | None = None  # "720p"
+    aspect_ratios: tuple[str, ...] | None = None  # "16:9"
+    durations: tuple[int, ...] | None = None  # s
+    generate_audio: bool | None = None
+    entry: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +346,8 @@ class ApiKey:
     operator: bool  # may see the whole service
     created_at: int
     revoked_at: int | None
+    dedupe_window_ms: int = 0  # for so long an identical create without an idempotency key is the same job
+    creates_per_minute: int | None = None  # None: no limit
 
 
 EVENTS = frozenset({f"job.{state}" for state in State} | {"job.recovered", "job.in_doubt", "job.bound"})

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from service.errors import ConfigurationError, StorageError
 
@@ -53,10 +53,12 @@ class Storage:
     relative path.
     """
 
-    def __init__(self, store: ObjectStore, description: str, *, scheme: str, folder: Path | None = None) -> None:
+    def __init__(self, store: ObjectStore, url: str, description: str, *, folder: Path | None = None) -> None:
+        self.url = url
+        """What `open` opens: the same storage, for another process with the same environment."""
         self._store = store
         self._description = description
-        self._scheme = scheme
+        self._scheme = urlsplit(url).scheme
         self._folder = folder
 
     @classmethod
@@ -80,7 +82,7 @@ class Storage:
         if parts.scheme not in _CREDENTIALS or not parts.netloc:
             raise ConfigurationError([f"REELKEEPER_STORAGE is {url!r}, which is no storage that we know; {_EXAMPLES}"])
         try:
-            return cls(from_url(url, retry_config=_RETRIES), url, scheme=parts.scheme)
+            return cls(from_url(url, retry_config=_RETRIES), url, url)
         except (BaseError, ValueError) as error:
             advice = f"check the {_CREDENTIALS[parts.scheme]}* variables"
             raise ConfigurationError(
@@ -91,7 +93,7 @@ class Storage:
     def _open_folder(cls, url: str, path: Path) -> Self:
         try:
             folder = path.resolve()
-            return cls(LocalStore(folder, mkdir=True), f"the folder {folder}", scheme="file", folder=folder)
+            return cls(LocalStore(folder, mkdir=True), folder.as_uri(), f"the folder {folder}", folder=folder)
         except (BaseError, OSError, ValueError) as error:
             raise ConfigurationError([f"REELKEEPER_STORAGE {url!r} is no usable folder: {_detail(error)}"]) from None
 
@@ -188,6 +190,17 @@ class Storage:
                 return (await obstore.head_async(self._store, key))["size"]
             except FileNotFoundError:
                 return None
+
+    async def sign(self, key: str, seconds: int) -> str | None:
+        """Return a URL that gives everybody what is stored under `key` for `seconds`; None when the storage has none.
+
+        A folder has none. The URL is a secret, and good for GET alone.
+        """
+        self._check_key(key)
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
+        with self._faults("sign a link to", key):
+            return await obstore.sign_async(self._store, "GET", key, timedelta(seconds=seconds))
 
     async def delete(self, key: str) -> None:
         """Remove what is stored under `key`, if anything is."""
