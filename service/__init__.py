@@ -16,7 +16,7 @@ Row 1: what touches the outside, and knows nothing of jobs.
     logs.py          one line per event, without secrets and signed URLs
     outbound.py      HTTP to providers, and to strangers (public addresses only)
     vault.py         keys derived from the secret key
-    db/              the Database seam; sqlite.py; queries.sql (every query, named); migrations/
+    db/              the Database seam; sqlite.py; queries/ (every query, named); migrations/
 
 Row 2: the domain on top of it.
     store/           one method per sentence of the domain, each one transaction

@@ -2,14 +2,14 @@
 
 `await db.run(work)` calls `work(tx)` where the write lock is held and returns its value once the commit is on disk;
 `await db.read(work)` does the same on a connection that only reads and never waits for the writer. Inside `work`
-nobody can await a stranger, be cancelled half-way or interleave with another transaction. Queries are named in
-`queries.sql`; no other file of the project holds SQL.
+nobody can await a stranger, be cancelled half-way or interleave with another transaction. Queries are named in the
+files of `queries/`; no other file of the project holds SQL.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Protocol, TypeVar
 
@@ -52,15 +52,18 @@ class Database(Protocol):
 _NAME = re.compile(r"^-- (\w+) --\s*$", re.MULTILINE)
 
 
-def load_queries(text: str | None = None) -> dict[str, str]:
-    """Read `queries.sql`: each query stands under a line `-- name --` and a sentence of comment.
+def load_queries(texts: Sequence[str] | None = None) -> dict[str, str]:
+    """Read the files of `queries/`: each query stands under a line `-- name --` and a sentence of comment.
 
     Raises ValueError on a name that is used twice.
     """
-    if text is None:
-        text = resources.files(__name__).joinpath("queries.sql").read_text("utf-8")
-    parts = _NAME.split(text)[1:]
-    names, bodies = parts[::2], parts[1::2]
-    if len(set(names)) != len(names):
-        raise ValueError(f"queries.sql names a query twice: {min(n for n in names if names.count(n) > 1)}")
-    return {name: body.strip().rstrip(";") for name, body in zip(names, bodies, strict=True)}
+    if texts is None:
+        texts = [file.read_text("utf-8") for file in resources.files(__name__).joinpath("queries").iterdir()]
+    queries: dict[str, str] = {}
+    for text in texts:
+        parts = _NAME.split(text)[1:]
+        for name, body in zip(parts[::2], parts[1::2], strict=True):
+            if name in queries:
+                raise ValueError(f"queries/ names a query twice: {name}")
+            queries[name] = body.strip().rstrip(";")
+    return queries

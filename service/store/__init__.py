@@ -1,22 +1,35 @@
 """The store: one method per sentence of the domain, each one transaction.
 
-`jobs` speaks for callers, callbacks and operators, `claims` for workers, `keys` for API keys; `transaction` is what
-their sentences are made of.
+`jobs` speaks for callers, callbacks and operators (`accepting` is how a call becomes a job, once), `claims` for
+workers, `deliveries` for what callers are owed, `catalogue` for models, `erasures` for files of deleted jobs, `keys`
+for API keys; `transaction` is what their sentences are made of.
 """
 
+from service.store.accepting import Call, Created, Creation, Idempotency, JobDeleted, KeyReused, NewJob, OutOfCredits
+from service.store.catalogue import Catalogue
 from service.store.claims import Claims
-from service.store.jobs import Created, Idempotency, KeyReused, NewJob, Overview, Receipt, Store, Verdict
+from service.store.deliveries import Deliveries
+from service.store.erasures import Erasure, Erasures
+from service.store.jobs import Overview, Receipt, Store, Verdict
 from service.store.keys import KeyStore
 from service.store.transaction import Ledger, Timing
 
 __all__ = [
+    "Call",
+    "Catalogue",
     "Claims",
     "Created",
+    "Creation",
+    "Deliveries",
+    "Erasure",
+    "Erasures",
     "Idempotency",
+    "JobDeleted",
     "KeyReused",
     "KeyStore",
     "Ledger",
     "NewJob",
+    "OutOfCredits",
     "Overview",
     "Receipt",
     "Store",

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from service.db import Row
 from service.ids import Ids
 from service.model import Artifact, Billable, ErrorCode, Job, JobError, State
+from service.store.inputs import put_back
 from service.store.transaction import Ledger, Timing, Transaction, dumps, error_columns
 
 
@@ -40,7 +41,7 @@ class Claims:
                 for row in tx.all("expire_queued", **late, **error_columns(error)):
                     tx.entered(row["id"], State.EXPIRED, code=error.code)
             rows = self._claim(tx, "claim_queued", limit, provider=provider)
-            return [tx.entered(row["id"], State.SUBMITTING) for row in rows]
+            return [_whole(tx, tx.entered(row["id"], State.SUBMITTING)) for row in rows]
 
         return await self._ledger.write(work)
 
@@ -58,7 +59,15 @@ class Claims:
         """End a job that the provider refused."""
         if job.doubts:  # an earlier submission may have been accepted, and billed
             error = replace(error, billable=Billable.UNKNOWN)
-        return await self._move("refused", job, State.FAILED, error_columns(error), code=error.code)
+
+        def work(tx: Transaction) -> Job | None:
+            if not tx.one("refused", id=job.id, attempt=job.attempt, now=tx.now, **error_columns(error)):
+                return None
+            if error.code is ErrorCode.PROVIDER_CREDITS:
+                tx.do("note_poor_provider", provider=job.provider, now=tx.now)
+            return tx.entered(job.id, State.FAILED, code=error.code)
+
+        return await self._ledger.write(work)
 
     async def in_doubt(self, job: Job, reason: str) -> Job | None:
         """Note that nobody knows whether the provider accepted the job; it stays `submitting`."""
@@ -137,10 +146,9 @@ class Claims:
 
     async def keep_artifact(self, job: Job, artifact: Artifact) -> bool:
         """Record that one output is in storage; False when the lease was lost."""
+        columns = asdict(artifact) | {"footage": None if artifact.footage is None else dumps(asdict(artifact.footage))}
         kept = await self._ledger.db.run(
-            lambda tx: tx.do(
-                "upsert_artifact", job_id=job.id, lease=job.lease, now=self._ledger.clock.now(), **asdict(artifact)
-            )
+            lambda tx: tx.do("upsert_artifact", job_id=job.id, lease=job.lease, now=self._ledger.clock.now(), **columns)
         )
         return kept > 0
 
@@ -173,3 +181,9 @@ class Claims:
             return tx.entered(job.id, to, **data) if tx.one(query, **bound) else None
 
         return await self._ledger.write(work)
+
+
+def _whole(tx: Transaction, job: Job) -> Job:
+    """Return a job with its request as its caller sent it, for the one who submits it."""
+    inputs = {row["field"]: row["url"] for row in tx.all("inputs", job_id=job.id)}
+    return replace(job, request=put_back(job.request, inputs)) if inputs else job

@@ -18,53 +18,29 @@ from service.model import (
     Billable,
     ErrorCode,
     Event,
+    Footage,
     Job,
     JobError,
-    OnUnknown,
     Report,
     Source,
     State,
     Status,
     VideoRequest,
 )
+from service.store.accepting import Call, Creation, Idempotency, NewJob, accept
+from service.store.inputs import put_back
 from service.store.transaction import Ledger, Timing, Transaction, dumps, error_columns, job_from
 
 _LONGEST_RETENTION_MS = 30 * 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """What a face hands over when a caller asks for a video."""
-
-    tenant: str
-    provider: str
-    request: VideoRequest
-    on_unknown: OnUnknown = OnUnknown.WAIT
-    metadata: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """The caller's promise that calls with this key are one call. `fingerprint` is a hash of the canonical body."""
-
-    key: str
-    operation: str  # "jobs.create"
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """The job that the call made, now or when it was first made (`replayed`)."""
-
-    job: Job
-    replayed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class KeyReused:
-    """The idempotency key was used before with another body; `job_id` is what it made then."""
-
-    job_id: str
+_FORGET = (  # what refers to a job, in an order in which nothing is left without what it refers to
+    "delete_delivery_attempts",
+    "delete_deliveries",
+    "delete_create",
+    "delete_inputs",
+    "delete_receipts",
+    "delete_events",
+    "forget_artifacts",
+)
 
 
 class Verdict(StrEnum):
@@ -104,36 +80,18 @@ class Store:
 
     # Callers
 
-    async def create_job(self, new: NewJob, idempotency: Idempotency | None = None) -> Created | KeyReused:
-        """Accept a job, once for all calls with one idempotency key."""
+    async def create_job(
+        self, new: NewJob, idempotency: Idempotency | None = None, call: Call | None = None
+    ) -> Creation:
+        """Accept a job, once for all calls with one idempotency key, and for all that are one call made again."""
         job_id = self._ids.new("job")
+        return await self._ledger.write(
+            lambda tx: accept(tx, job_id, new, idempotency=idempotency, call=call, timing=self._timing)
+        )
 
-        def work(tx: Transaction) -> Created | KeyReused:
-            if idempotency is not None:
-                scope = {"tenant": new.tenant, "operation": idempotency.operation, "key": idempotency.key}
-                fresh = tx.one(
-                    "insert_idempotency_key", **scope, fingerprint=idempotency.fingerprint, job_id=job_id, now=tx.now
-                )
-                if fresh is None:
-                    used = tx.one("idempotency_key", **scope)
-                    if used is None or used["fingerprint"] != idempotency.fingerprint:
-                        return KeyReused(used["job_id"] if used else "")
-                    return Created(tx.job(used["job_id"]), replayed=True)
-            tx.do(
-                "insert_job",
-                id=job_id,
-                tenant=new.tenant,
-                provider=new.provider,
-                model=new.request.model,
-                request=new.request.to_json(),
-                on_unknown=new.on_unknown,
-                metadata=dumps(new.metadata or {}),
-                now=tx.now,
-                deadline_ms=self._timing.job_deadline,
-            )
-            return Created(tx.entered(job_id, State.QUEUED), replayed=False)
-
-        return await self._ledger.write(work)
+    async def answered(self, call_id: str) -> None:
+        """Note that the answer to a call was sent: the same call made again is a wish for another job."""
+        await self._ledger.db.run(lambda tx: tx.do("answered", call=call_id))
 
     async def job(self, job_id: str, tenant: str | None = None) -> Job | None:
         """Read a job; with `tenant`, only if it is theirs."""
@@ -168,9 +126,21 @@ class Store:
         )
         return [job_from(row) for row in rows]
 
-    async def events(self, job_id: str) -> list[Event]:
-        """Return a job's history, oldest first."""
-        rows = await self._ledger.db.read(lambda tx: tx.all("events", job_id=job_id))
+    async def jobs_oldest_first(self, tenant: str, *, after_id: str | None = None, limit: int = 20) -> list[Job]:
+        """List a tenant's jobs the other way round; `after_id` continues after the last job of the page before."""
+        rows = await self._ledger.db.read(
+            lambda tx: tx.all("tenant_jobs_oldest_first", tenant=tenant, after_id=after_id, limit=limit)
+        )
+        return [job_from(row) for row in rows]
+
+    async def request(self, job: Job) -> VideoRequest:
+        """Return a job's request as its caller sent it, long media included."""
+        rows = await self._ledger.db.read(lambda tx: tx.all("inputs", job_id=job.id))
+        return put_back(job.request, {row["field"]: row["url"] for row in rows})
+
+    async def events(self, job_id: str, after: int = 0) -> list[Event]:
+        """Return a job's history after its event number `after`, oldest first."""
+        rows = await self._ledger.db.read(lambda tx: tx.all("events", job_id=job_id, after=after))
         return [Event(row["seq"], row["job_id"], row["type"], row["at"], json.loads(row["data"])) for row in rows]
 
     async def cancel(self, job_id: str) -> Job | None:
@@ -187,6 +157,29 @@ class Store:
             return None
 
         return await self._ledger.write(work)
+
+    async def delete(self, job: Job) -> bool:
+        """Forget a job that has ended, and let its files be removed; False when it has not, or is being worked on."""
+
+        def work(tx: Transaction) -> bool:
+            if not tx.one("close_job", id=job.id, tenant=job.tenant, now=tx.now):
+                return False
+            for artifact in tx.job(job.id).artifacts:
+                keys = [artifact.key, artifact.footage.poster if artifact.footage else None]
+                for key in filter(None, keys):
+                    tx.do("insert_erasure", id=key, now=tx.now)
+            for forget in _FORGET:
+                tx.do(forget, job_id=job.id)
+            tx.do("delete_job", id=job.id)
+            return True
+
+        return await self._ledger.write(work)
+
+    async def keep_footage(self, job_id: str, index: int, footage: Footage) -> bool:
+        """Note what an artifact shows; False when it is not there any more."""
+        column = dumps(asdict(footage))
+        kept = await self._ledger.db.run(lambda tx: tx.one("keep_footage", job_id=job_id, index=index, footage=column))
+        return kept is not None
 
     # Reports
 
@@ -291,6 +284,7 @@ class Store:
         about = {"id": job_id, "provider_job_id": provider_job_id, "now": tx.now}
         deadline = self._timing.job_deadline
         if tx.one("submitted", **about, word=word, first_poll_ms=first_poll_ms, deadline_ms=deadline):
+            tx.do("forget_poor_provider", provider=tx.job(job_id).provider)
             return tx.entered(job_id, State.RUNNING, provider_job_id=provider_job_id)
         if tx.one("bind", **about):
             tx.event(job_id, "job.bound", provider_job_id=provider_job_id)

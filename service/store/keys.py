@@ -18,10 +18,19 @@ class KeyStore:
         self._clock = clock
         self._ids = ids
 
-    async def create(self, name: str, tenant: str, *, operator: bool = False) -> tuple[ApiKey, str]:
+    async def create(
+        self,
+        name: str,
+        tenant: str,
+        *,
+        operator: bool = False,
+        dedupe_window_ms: int = 0,
+        creates_per_minute: int | None = None,
+    ) -> tuple[ApiKey, str]:
         """Make a key; return its record and the key itself, which cannot be had again."""
         secret = self._ids.secret("rk")
-        record = ApiKey(self._ids.new("key"), name, tenant, operator, self._clock.now(), None)
+        now = self._clock.now()
+        record = ApiKey(self._ids.new("key"), name, tenant, operator, now, None, dedupe_window_ms, creates_per_minute)
         await self._db.run(
             lambda tx: tx.do(
                 "insert_api_key",
@@ -30,7 +39,9 @@ class KeyStore:
                 tenant=tenant,
                 operator=operator,
                 hash=_hash(secret),
-                now=record.created_at,
+                now=now,
+                dedupe_window_ms=dedupe_window_ms,
+                creates_per_minute=creates_per_minute,
             )
         )
         return record, secret
@@ -56,5 +67,5 @@ def _hash(secret: str) -> str:
 
 
 def _api_key(row: Row) -> ApiKey:
-    operator = bool(row["operator"])
-    return ApiKey(row["id"], row["name"], row["tenant"], operator, row["created_at"], row["revoked_at"])
+    fields = {name: row[name] for name in ApiKey.__dataclass_fields__}
+    return ApiKey(**fields | {"operator": bool(row["operator"])})

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from service.clock import Clock
 from service.db import Database, Row, Tx
-from service.model import Artifact, Billable, ErrorCode, Job, JobError, OnUnknown, Output, State, VideoRequest
+from service.model import (
+    Artifact,
+    Billable,
+    ErrorCode,
+    Face,
+    Footage,
+    Job,
+    JobError,
+    OnUnknown,
+    Output,
+    State,
+    VideoRequest,
+)
 
 T = TypeVar("T")
 
@@ -22,6 +35,8 @@ class Timing:
     lease: int = 60_000
     resubmit_after: int = 900_000  # for `on_unknown: resubmit`: how long a lost answer may still be made up for
     hint_gap: int = 5_000  # unsigned callbacks cause at most one poll in this time
+    repeat: int = 900_000  # for so long the same call, made again because its answer was lost, is the same job
+    poor: int = 60_000  # for so long a provider that refused for want of credits is not asked to spend
 
 
 class Transaction:
@@ -44,10 +59,15 @@ class Transaction:
         self.do("insert_event", job_id=job_id, type=event_type, now=self.now, data=dumps(data))
 
     def entered(self, job_id: str, state: State, **data: object) -> Job:
-        """Note that the job was moved into `state`; return it as it is now."""
+        """Note that the job was moved into `state`, and owe its caller a message if it has ended; return it."""
         self.event(job_id, f"job.{state}", **data)
         self.moved.add(state)
-        return self.job(job_id)
+        job = self.job(job_id)
+        if state.final and job.notify_url is not None:
+            error = None if job.error is None else dumps(asdict(job.error))
+            receiver = receiver_of(job.notify_url)
+            self.do("insert_delivery", job_id=job_id, receiver=receiver, ended=state, error=error, now=self.now)
+        return job
 
 
 class Ledger:
@@ -75,6 +95,13 @@ class Ledger:
         return value
 
 
+def receiver_of(url: str) -> str:
+    """Return scheme, host and port of a URL, in the form in which two of the same receiver are equal."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
 def dumps(value: object) -> str:
     """Return compact JSON, for a column."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -85,18 +112,30 @@ def error_columns(error: JobError) -> dict[str, object]:
     return {"error_code": error.code, "error": dumps(asdict(error))}
 
 
+def error_from(column: str | None) -> JobError | None:
+    """Return the error that `error_columns` wrote."""
+    if column is None:
+        return None
+    error = json.loads(column)
+    return JobError(**(error | {"code": ErrorCode(error["code"]), "billable": Billable(error["billable"])}))
+
+
+def _artifact(fields: Mapping[str, Any]) -> Artifact:
+    footage = fields["footage"]
+    return Artifact(**{**fields, "footage": None if footage is None else Footage(**footage)})
+
+
 def job_from(row: Row) -> Job:
     """Return the job that a row of `job_rows` describes."""
     fields = {name: row[name] for name in Job.__dataclass_fields__}
-    error = json.loads(row["error"]) if row["error"] else None
     fields |= {
         "state": State(row["state"]),
         "request": VideoRequest.from_json(row["request"]),
         "on_unknown": OnUnknown(row["on_unknown"]),
         "metadata": json.loads(row["metadata"]),
         "outputs": tuple(Output(**output) for output in json.loads(row["outputs"])),
-        "artifacts": tuple(Artifact(**artifact) for artifact in json.loads(row["artifacts"])),
-        "error": error
-        and JobError(**(error | {"code": ErrorCode(error["code"]), "billable": Billable(error["billable"])})),
+        "artifacts": tuple(_artifact(artifact) for artifact in json.loads(row["artifacts"])),
+        "error": error_from(row["error"]),
+        "face": Face(row["face"]),
     }
     return Job(**fields)

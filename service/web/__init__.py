@@ -30,6 +30,7 @@ from service.vault import Vault
 from service.web.callbacks import Callbacks
 from service.web.callers import Callers
 from service.web.content import Content
+from service.web.creating import Creating
 from service.web.jobs import Jobs
 from service.web.refusals import RefusalError
 from service.web.status import Status, Troubles
@@ -60,7 +61,16 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     """
     views = Views(public_url)
     callers = Callers(keys, store)
-    jobs = Jobs(store=store, callers=callers, providers=providers, default_provider=default_provider, views=views)
+    ids = Ids(clock)
+    creating = Creating(store, clock, ids)
+    jobs = Jobs(
+        store=store,
+        callers=callers,
+        creating=creating,
+        providers=providers,
+        default_provider=default_provider,
+        views=views,
+    )
     content = Content(callers=callers, storage=storage, views=views)
     callbacks = Callbacks(store=store, providers=providers, vault=vault, clock=clock)
     status = Status(
@@ -84,7 +94,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/readyz", status.ready, methods=["GET"]),
             Route("/status", status.status, methods=["GET"]),
         ],
-        middleware=[Middleware(Gate, log=log, ids=Ids(clock))],
+        middleware=[Middleware(Gate, log=log, ids=ids)],
         exception_handlers={HTTPException: _no_route},
     )
     app.router.redirect_slashes = False  # a redirect of a POST loses its body, and a callback's sender follows none
@@ -124,7 +134,7 @@ class Gate:
         except ClientDisconnect:
             status = status or _CLIENT_LEFT
         except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets an answer and the log the cause
-            response = answer_to(error)
+            response = answer_to(error, scope["path"])
             if isinstance(error, RefusalError | CallbackError):
                 about["reason"] = error.code if isinstance(error, RefusalError) else str(error)
             if isinstance(error, CallbackError):
@@ -153,22 +163,26 @@ class Gate:
         return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else self._ids.new("req")
 
 
-def answer_to(error: Exception) -> Response:
-    """Return the answer to an error; what nobody expected is told to the log alone."""
+def answer_to(error: Exception, path: str = "") -> Response:
+    """Return the answer to an error, as clients of `path` read it; what nobody expected is told to the log alone."""
+    return _refusal(error).response(path)
+
+
+def _refusal(error: Exception) -> RefusalError:
     match error:
         case RefusalError():
-            return error.response()
+            return error
         case BadSignatureError():
-            return RefusalError(401, "bad_signature", _sentence(error)).response()
+            return RefusalError(401, "bad_signature", _sentence(error))
         case BadCallbackError():
-            return RefusalError(400, "bad_callback", _sentence(error)).response()
+            return RefusalError(400, "bad_callback", _sentence(error))
         case StoreUnavailableError():
-            return _try_again("store_unavailable", "The database could not take it, so nothing was kept").response()
+            return _try_again("store_unavailable", "The database could not take it, so nothing was kept")
         case StorageError():
-            return _try_again("storage_unavailable", "The object storage does not answer").response()
+            return _try_again("storage_unavailable", "The object storage does not answer")
         case _:
             message = "The service made a mistake, which is in its log under the x-request-id of this answer."
-            return RefusalError(500, "internal", message).response()
+            return RefusalError(500, "internal", message)
 
 
 def _try_again(code: str, what: str) -> RefusalError:
@@ -181,10 +195,11 @@ def _sentence(error: Exception) -> str:
 
 async def _no_route(request: Request, error: Exception) -> Response:
     """Answer for the router: nothing at this path, or nothing with this method."""
+    path = request.scope["path"]
     if isinstance(error, HTTPException) and error.status_code == 405:  # noqa: PLR2004 - method not allowed
-        here = [route for route in request.app.routes if route.path_regex.match(request.scope["path"])]
+        here = [route for route in request.app.routes if route.path_regex.match(path)]
         allowed = ", ".join(sorted({method for route in here for method in route.methods}))
         return RefusalError(
             405, "method_not_allowed", f"This address takes {allowed}, nothing else.", headers={"allow": allowed}
-        ).response()
-    return RefusalError(404, "not_found", "There is nothing at this address; jobs are under /v1/jobs.").response()
+        ).response(path)
+    return RefusalError(404, "not_found", "There is nothing at this address; jobs are under /v1/jobs.").response(path)

@@ -27,8 +27,12 @@ class Callers:
         self._store = store
 
     async def caller(self, request: Request) -> ApiKey:
-        """Return whose key `Authorization: Bearer rk_…` is. Raises RefusalError (401)."""
+        """Return whose key `Authorization: Bearer rk_…` is, or `x-api-key`, as some clients send it.
+
+        Raises RefusalError (401).
+        """
         given = request.headers.getlist("authorization")
+        given = given or [f"Bearer {key.strip()}" for key in request.headers.getlist("x-api-key")]
         found = _BEARER.fullmatch(given[0].strip()) if len(given) == 1 else None
         if found is None:
             said = "The request has no API key" if not given else "The Authorization header holds no API key"

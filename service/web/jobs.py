@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 
 from starlette.requests import Request
@@ -11,10 +9,11 @@ from starlette.responses import Response
 
 from service.model import Job, State
 from service.providers import Provider
-from service.store import Idempotency, KeyReused, Store
+from service.store import Store
 from service.web.answers import JSONResponse
-from service.web.body import canonical, parse_object, read_body, require_json
-from service.web.callers import Callers, note
+from service.web.body import parse_object, read_body, require_json
+from service.web.callers import Callers
+from service.web.creating import Creating
 from service.web.filters import cursor_after, read_filters
 from service.web.refusals import RefusalError
 from service.web.requests import new_job
@@ -22,7 +21,6 @@ from service.web.views import Views
 
 _LONGEST_BODY = 1_048_576  # bytes
 _BODY_SECONDS = 30.0
-_IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
 
 
 class Jobs:
@@ -33,12 +31,14 @@ class Jobs:
         *,
         store: Store,
         callers: Callers,
+        creating: Creating,
         providers: Mapping[str, Provider],
         default_provider: str,
         views: Views,
     ) -> None:
         self._store = store
         self._callers = callers
+        self._creating = creating
         self._providers = providers
         self._default_provider = default_provider
         self._views = views
@@ -46,26 +46,15 @@ class Jobs:
     async def create(self, request: Request) -> Response:
         """Accept a job: 202 once it is on disk. With an `Idempotency-Key`, once for all calls with that key."""
         caller = await self._callers.caller(request)
-        key = _idempotency_key(request)
         require_json(request)
         body = parse_object(await read_body(request, limit=_LONGEST_BODY, seconds=_BODY_SECONDS))
         new = new_job(body, caller.tenant, self._providers, self._default_provider)
-        fingerprint = hashlib.sha256(canonical(body)).hexdigest()
-        idempotency = None if key is None else Idempotency(key, "jobs.create", fingerprint)
-        created = await self._store.create_job(new, idempotency)
-        if isinstance(created, KeyReused):
-            note(request, job=created.job_id)
-            raise RefusalError(
-                409,
-                "idempotency_key_reused",
-                f"This Idempotency-Key was used before, with another body, and made {created.job_id}; "
-                "send a new key for a new job, or the same body to get that job again.",
-            )
-        note(request, job=created.job.id)
-        headers = {"location": self._views.url(created.job)}
-        if created.replayed:
-            headers["idempotency-replayed"] = "true"
-        return JSONResponse(self._views.job(created.job), 202, headers)
+        return await self._creating.create(
+            request, caller, new, operation="jobs.create", body=body, answer=self._accepted
+        )
+
+    def _accepted(self, job: Job, headers: dict[str, str]) -> Response:
+        return JSONResponse(self._views.job(job), 202, {"location": self._views.url(job), **headers})
 
     async def page(self, request: Request) -> Response:
         """List the caller's jobs, newest first."""
@@ -108,19 +97,6 @@ class Jobs:
         if job.state is not State.CANCELLED:
             raise RefusalError(409, "cannot_cancel", _why_not(job))
         return JSONResponse(self._views.job(job))
-
-
-def _idempotency_key(request: Request) -> str | None:
-    given = request.headers.getlist("idempotency-key")
-    if not given:
-        return None
-    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
-        raise RefusalError(
-            400,
-            "invalid_idempotency_key",
-            "Idempotency-Key must be one header of 1 to 255 printable ASCII characters, for example a UUID.",
-        )
-    return given[0]
 
 
 def _why_not(job: Job) -> str:

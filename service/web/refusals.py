@@ -1,8 +1,9 @@
-"""What the API says when it does not do what was asked: one shape for every error.
+"""What the API says when it does not do what was asked: one shape for every error of a face.
 
     {"error": {"code": "invalid_request", "message": "…", "problems": [{"field": "duration", "message": "…"}]}}
 
 `message` tells the reader what to do; `problems` is there when fields of the request are wrong, and names all of them.
+The compatible faces say the same in the shapes that their clients parse, which the path of the request decides.
 """
 
 from __future__ import annotations
@@ -38,12 +39,39 @@ class RefusalError(Exception):
         self.problems = problems
         self.headers = headers
 
-    def response(self) -> JSONResponse:
-        """Return the answer in the shape above."""
-        error: dict[str, object] = {"code": self.code, "message": self.message}
+    def response(self, path: str = "") -> JSONResponse:
+        """Return the answer in the shape of the face that `path` belongs to."""
+        headers = dict(self.headers or {})
+        if self.status in _FINAL_ANSWERS:
+            headers["x-should-retry"] = "false"
+        error = next((shape for prefix, shape in _SHAPES if path.startswith(prefix)), _native)(self)
         if self.problems:
             error["problems"] = [asdict(problem) for problem in self.problems]
-        return JSONResponse({"error": error}, self.status, self.headers)
+        return JSONResponse({"error": error}, self.status, headers)
+
+
+def _native(refusal: RefusalError) -> dict[str, object]:
+    return {"code": refusal.code, "message": refusal.message}
+
+
+def _openrouter(refusal: RefusalError) -> dict[str, object]:
+    """OpenRouter's SDKs want the status as an integer `code`, and take our code where theirs has a type."""
+    metadata = {"error_type": refusal.code}
+    return {"code": refusal.status, "message": refusal.message, "metadata": metadata}
+
+
+def _openai(refusal: RefusalError) -> dict[str, object]:
+    """OpenAI's and LLM Gateway's shape: `type` is a kind of error, `code` the error, `param` the first wrong field."""
+    kind = _KINDS.get(refusal.status, "invalid_request_error" if refusal.status < _OUR_FAULT else "server_error")
+    param = refusal.problems[0].field if refusal.problems else None
+    return {"message": refusal.message, "type": kind, "param": param, "code": refusal.code}
+
+
+_SHAPES = (("/api/v1/", _openrouter), ("/v1/videos", _openai), ("/v1/models", _openai))
+_OUR_FAULT = 500
+_KINDS = {401: "authentication_error", 402: "billing_error", 403: "permission_error", 429: "rate_limit_error"}
+_FINAL_ANSWERS = frozenset({400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 416, 422, 501})
+"""Statuses to which the same request would get the same answer. Stainless SDKs repeat a 409 unless told not to."""
 
 
 def invalid_request(problems: Sequence[Problem], advice: str = "") -> RefusalError:

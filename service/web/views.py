@@ -7,8 +7,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from service.model import Event, Job
+from service.logs import redact
+from service.model import Artifact, Event, Job
 
+_SHORT = 100  # characters; what is shorter needs no abbreviation, or is one
+_LINKS = ("events", "deliveries", "cancel", "retry", "redeliver", "remirror", "content")
 _DATA = re.compile(r"data:[^\s,]{0,200},", re.IGNORECASE)
 
 
@@ -49,23 +52,30 @@ class Views:
                     "bytes": artifact.bytes,
                     "sha256": artifact.sha256,
                     "content_type": artifact.content_type,
+                    **footage(artifact),
                     "url": f"{url}/content?index={artifact.index}",
                 }
                 for artifact in job.artifacts
             ],
+            "retry_of": job.retry_of,
+            "notify_url": None if job.notify_url is None else str(redact(job.notify_url)),
             "metadata": job.metadata,
-            "links": {
-                "self": url,
-                "events": f"{url}/events",
-                "cancel": f"{url}/cancel",
-                "content": f"{url}/content",
-            },
+            "links": {"self": url, **{name: f"{url}/{name}" for name in _LINKS}},
             "error": None if job.error is None else asdict(job.error),
         }
 
     def event(self, event: Event) -> dict[str, Any]:
         """Return a fact about a job; `id` counts from 1 within the job."""
         return {"id": event.id, "type": event.type, "at": rfc3339(event.at), "data": event.data}
+
+
+def footage(artifact: Artifact) -> dict[str, Any]:
+    """Return what an artifact shows: `duration` in s, `width` and `height` in pixels, `codec`; null where unknown."""
+    found = artifact.footage
+    if found is None:
+        return {"duration": None, "width": None, "height": None, "codec": None}
+    duration = None if found.duration_ms is None else found.duration_ms / 1000
+    return {"duration": duration, "width": found.width, "height": found.height, "codec": found.codec}
 
 
 def _request(job: Job) -> dict[str, Any]:
@@ -79,6 +89,6 @@ def _abbreviated(value: object) -> object:
         return {name: _abbreviated(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_abbreviated(inner) for inner in value]
-    if isinstance(value, str) and (head := _DATA.match(value)):
+    if isinstance(value, str) and len(value) > _SHORT and (head := _DATA.match(value)):
         return f"{head[0]}… ({len(value):,} characters)"
     return value

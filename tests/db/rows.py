@@ -14,7 +14,7 @@ def put(name: str, size: int = 0) -> Callable[[Tx], str]:
     """Return a work that inserts a row called `name` of about `size` bytes, and returns the name."""
 
     def work(tx: Tx) -> str:
-        tx.do("insert_api_key", id=name, name="x" * size, tenant="acme", operator=False, hash=name, now=1)
+        tx.do("insert_api_key", id=name, name="x" * size, tenant="acme", operator=False, hash=name, now=1, **_LIMITS)
         return name
 
     return work

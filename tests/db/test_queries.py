@@ -66,12 +66,12 @@ def test_every_name_that_is_used_is_a_query() -> None:
 
 
 def test_a_name_can_be_given_once() -> None:
-    assert load_queries("-- a --\n-- Says.\nSELECT 1;\n\n-- b --\nSELECT 2;\n") == {
+    assert load_queries(["-- a --\n-- Says.\nSELECT 1;\n", "\n-- b --\nSELECT 2;\n"]) == {
         "a": "-- Says.\nSELECT 1",
         "b": "SELECT 2",
     }
     with pytest.raises(ValueError, match="twice: b"):
-        load_queries("-- b --\nSELECT 1;\n-- a --\nSELECT 2;\n-- b --\nSELECT 3;\n")
+        load_queries(["-- b --\nSELECT 1;\n-- a --\nSELECT 2;\n", "-- b --\nSELECT 3;\n"])
 
 
 @pytest.mark.parametrize("name", QUERIES)

@@ -1,4 +1,5 @@
--- Every query of the project. Each stands under its name and one sentence, and can be pasted into a shell.
+-- Jobs and how they move on. Each query of this folder stands under its name and one sentence, and can be pasted into
+-- a shell; there is no SQL anywhere else.
 -- A guard is the state in the WHERE, a fence is the lease (or, for a submission, the attempt) in the WHERE: a row that
 -- comes back is a transition that happened, no row means that somebody else moved the job. The guard is repeated
 -- outside the sub-select of every claim, because on PostgreSQL the sub-select alone claims rows twice; there it stands
@@ -7,19 +8,18 @@
 
 -- insert_job --
 -- Accept a job; nothing is spent yet.
-INSERT INTO jobs (id, tenant, state, due_at, provider, model, request, on_unknown, metadata, created_at, deadline_at)
-VALUES (:id, :tenant, 'queued', :now, :provider, :model, :request, :on_unknown, :metadata, :now, :now + :deadline_ms);
+INSERT INTO jobs (id, tenant, state, due_at, provider, model, request, on_unknown, metadata, created_at, deadline_at,
+                  face, notify_url, notify_secret, retry_of)
+VALUES (:id, :tenant, 'queued', :now, :provider, :model, :request, :on_unknown, :metadata, :now, :now + :deadline_ms,
+        :face, :notify_url, :notify_secret, :retry_of);
 
--- insert_idempotency_key --
--- Remember which job a caller's key made; no row back when the key was used before.
-INSERT INTO idempotency_keys (tenant, operation, key, fingerprint, job_id, created_at)
-VALUES (:tenant, :operation, :key, :fingerprint, :job_id, :now)
-ON CONFLICT DO NOTHING
-RETURNING job_id;
+-- insert_input --
+-- Keep what is too long to be read with every job.
+INSERT INTO inputs (job_id, field, url) VALUES (:job_id, :field, :url);
 
--- idempotency_key --
--- What a caller's key made when it was first used.
-SELECT fingerprint, job_id FROM idempotency_keys WHERE tenant = :tenant AND operation = :operation AND key = :key;
+-- inputs --
+-- What a job's request leaves out.
+SELECT field, url FROM inputs WHERE job_id = :job_id;
 
 -- insert_event --
 -- Append a fact to a job's history.
@@ -55,9 +55,13 @@ SELECT * FROM job_rows
  ORDER BY id DESC
  LIMIT :limit;
 
+-- tenant_jobs_oldest_first --
+-- A page of one tenant's jobs, continuing after :after_id.
+SELECT * FROM job_rows WHERE tenant = :tenant AND id > coalesce(:after_id, '') ORDER BY id LIMIT :limit;
+
 -- events --
--- A job's history, oldest first.
-SELECT seq, job_id, type, at, data FROM events WHERE job_id = :job_id ORDER BY seq;
+-- A job's history after its event number :after, oldest first.
+SELECT seq, job_id, type, at, data FROM events WHERE job_id = :job_id AND seq > :after ORDER BY seq;
 
 -- renew --
 -- Keep a lease; no row back when it was lost.
@@ -334,12 +338,16 @@ RETURNING id;
 
 -- upsert_artifact --
 -- One output is in storage, whole.
-INSERT INTO artifacts (job_id, idx, key, bytes, sha256, content_type, created_at)
-SELECT id, :index, :key, :bytes, :sha256, :content_type, :now FROM jobs
+INSERT INTO artifacts (job_id, idx, key, bytes, sha256, content_type, created_at, footage)
+SELECT id, :index, :key, :bytes, :sha256, :content_type, :now, :footage FROM jobs
  WHERE id = :job_id AND state = 'mirroring' AND lease = :lease
 ON CONFLICT (job_id, idx) DO UPDATE
    SET key = excluded.key, bytes = excluded.bytes, sha256 = excluded.sha256, content_type = excluded.content_type,
-       created_at = excluded.created_at;
+       created_at = excluded.created_at, footage = excluded.footage;
+
+-- keep_footage --
+-- Somebody looked inside a video that was kept before.
+UPDATE artifacts SET footage = :footage WHERE job_id = :job_id AND idx = :index RETURNING idx;
 
 -- forget_artifacts --
 -- Copies of another provider job's outputs are not this one's.
@@ -384,42 +392,52 @@ UPDATE jobs
 RETURNING id;
 
 
--- insert_api_key --
--- A new credential.
-INSERT INTO api_keys (id, name, tenant, operator, hash, created_at)
-VALUES (:id, :name, :tenant, :operator, :hash, :now);
+-- close_job --
+-- Nobody works on a job that has ended: it can be deleted. Whatever it is still owed or looked at for is over.
+UPDATE jobs SET due_at = NULL
+ WHERE id = :id AND tenant = :tenant AND state IN ('completed', 'failed', 'cancelled', 'expired')
+   AND (lease IS NULL OR leased_until <= :now)
+RETURNING id;
 
--- api_key --
--- The credential with this hash, unless it was revoked.
-SELECT * FROM api_keys WHERE hash = :hash AND revoked_at IS NULL;
+-- delete_job --
+-- Forget a job; all that refers to it has been deleted before.
+DELETE FROM jobs WHERE id = :id;
 
--- api_keys --
--- Every credential, oldest first.
-SELECT * FROM api_keys ORDER BY id;
+-- delete_events --
+-- Forget a job's history.
+DELETE FROM events WHERE job_id = :job_id;
 
--- revoke_api_key --
--- Make a credential useless.
-UPDATE api_keys SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL RETURNING *;
+-- delete_receipts --
+-- Forget the callbacks about a job.
+DELETE FROM receipts WHERE job_id = :job_id;
 
+-- delete_inputs --
+-- Forget what was sent with a job's request.
+DELETE FROM inputs WHERE job_id = :job_id;
 
--- count_jobs --
--- Jobs by provider and state.
-SELECT provider, state, count(*) AS jobs FROM jobs GROUP BY state, provider;
+-- insert_erasure --
+-- A file is to be removed from object storage; its key is the id.
+INSERT INTO erasures (id, due_at) VALUES (:id, :now) ON CONFLICT (id) DO NOTHING;
 
--- oldest_due --
--- For each state, since when its longest waiting job is overdue.
-SELECT state, min(due_at) AS due_at FROM jobs
- WHERE state IN ('queued', 'submitting', 'running', 'mirroring') AND due_at <= :now
- GROUP BY state;
+-- claim_erasures --
+-- Take files to remove.
+UPDATE erasures
+   SET attempt = attempt + 1, lease = :lease, leased_until = :until, due_at = :until
+ WHERE id IN (SELECT id FROM erasures WHERE due_at <= :now AND (lease IS NULL OR leased_until <= :now)
+               ORDER BY due_at LIMIT :limit)
+   AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
+RETURNING id, attempt, lease;
 
--- report_counts --
--- How the last words about jobs came.
-SELECT provider, source, jobs FROM report_counts ORDER BY provider, source;
+-- renew_erasure --
+-- Keep a lease; no row back when it was lost.
+UPDATE erasures SET leased_until = :until, due_at = :until WHERE id = :id AND lease = :lease RETURNING id;
 
--- unknown_words --
--- The status words that no adapter knows, most frequent first.
-SELECT provider, word, times FROM unknown_words ORDER BY times DESC LIMIT 20;
+-- erased --
+-- The file is gone.
+DELETE FROM erasures WHERE id = :id AND lease = :lease RETURNING id;
 
--- probe --
--- A write of no consequence, to see whether writing works.
-INSERT INTO probes (id, at) VALUES (1, :now) ON CONFLICT (id) DO UPDATE SET at = excluded.at;
+-- erase_again --
+-- The storage did not obey this time.
+UPDATE erasures SET lease = NULL, leased_until = NULL, due_at = :due_at
+ WHERE id = :id AND lease = :lease
+RETURNING id;

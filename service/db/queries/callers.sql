@@ -1,0 +1,160 @@
+-- Callers: their keys, which of their calls are one call, and what they are owed.
+
+
+-- insert_api_key --
+-- A new credential.
+INSERT INTO api_keys (id, name, tenant, operator, hash, created_at, dedupe_window_ms, creates_per_minute)
+VALUES (:id, :name, :tenant, :operator, :hash, :now, :dedupe_window_ms, :creates_per_minute);
+
+-- api_key --
+-- The credential with this hash, unless it was revoked.
+SELECT * FROM api_keys WHERE hash = :hash AND revoked_at IS NULL;
+
+-- api_keys --
+-- Every credential, oldest first.
+SELECT * FROM api_keys ORDER BY id;
+
+-- revoke_api_key --
+-- Make a credential useless.
+UPDATE api_keys SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL RETURNING *;
+
+
+-- insert_idempotency_key --
+-- Remember which job a caller's key made; no row back when the key was used before.
+INSERT INTO idempotency_keys (tenant, operation, key, fingerprint, job_id, created_at)
+VALUES (:tenant, :operation, :key, :fingerprint, :job_id, :now)
+ON CONFLICT DO NOTHING
+RETURNING job_id;
+
+-- idempotency_key --
+-- What a caller's key made when it was first used.
+SELECT fingerprint, job_id FROM idempotency_keys WHERE tenant = :tenant AND operation = :operation AND key = :key;
+
+-- repeated_calls --
+-- Jobs that the same call made before: first those whose answer was never sent, the longest waiting one first; then
+-- the others, the newest first.
+SELECT job_id, call, answered, created_at, called_at FROM creates
+ WHERE api_key_id = :api_key_id AND operation = :operation AND fingerprint = :fingerprint AND called_at > :since
+ ORDER BY answered, CASE answered WHEN 0 THEN called_at ELSE -called_at END
+ LIMIT 100;
+
+-- insert_create --
+-- Remember which call made a job.
+INSERT INTO creates (job_id, api_key_id, operation, fingerprint, call, created_at, called_at)
+VALUES (:job_id, :api_key_id, :operation, :fingerprint, :call, :now, :now);
+
+-- called_again --
+-- Another call is to be answered with a job that was made before.
+UPDATE creates SET call = :call, called_at = :now WHERE job_id = :job_id;
+
+-- answered --
+-- The answer to a call was sent: the same call made again is another job.
+UPDATE creates SET answered = 1 WHERE call = :call AND answered = 0;
+
+-- delete_create --
+-- A deleted job answers no call any more.
+DELETE FROM creates WHERE job_id = :job_id;
+
+-- note_poor_provider --
+-- A provider refused to spend: the account is out of credits.
+INSERT INTO poor_providers (provider, at) VALUES (:provider, :now) ON CONFLICT (provider) DO UPDATE SET at = excluded.at;
+
+-- forget_poor_provider --
+-- A provider accepted a job: there are credits again.
+DELETE FROM poor_providers WHERE provider = :provider;
+
+-- poor_provider --
+-- Whether a provider was out of credits a moment ago.
+SELECT at FROM poor_providers WHERE provider = :provider AND at > :since;
+
+
+-- insert_delivery --
+-- A caller is to be told how its job ended; each end of a job is an event with an id of its own.
+INSERT INTO deliveries (id, state, due_at, job_id, receiver, ended, error, created_at)
+SELECT 'evt_' || :job_id || CASE count(*) WHEN 0 THEN '' ELSE '_' || (count(*) + 1) END,
+       'pending', :now, :job_id, :receiver, :ended, :error, :now
+  FROM deliveries WHERE job_id = :job_id;
+
+-- due_receivers --
+-- Who is owed something now, the longest waiting one first, and how many deliveries are on their way to each.
+WITH RECURSIVE receivers (receiver) AS (
+    SELECT min(receiver) FROM deliveries WHERE state = 'pending'
+     UNION ALL
+    SELECT (SELECT min(receiver) FROM deliveries WHERE state = 'pending' AND receiver > receivers.receiver)
+      FROM receivers WHERE receivers.receiver IS NOT NULL
+)
+SELECT receiver, since,
+       (SELECT count(*) FROM deliveries
+         WHERE receiver = found.receiver AND lease IS NOT NULL AND leased_until > :now) AS under_way
+  FROM (SELECT receiver,
+               (SELECT min(due_at) FROM deliveries
+                 WHERE state = 'pending' AND receiver = receivers.receiver) AS since
+          FROM receivers WHERE receiver IS NOT NULL) AS found
+ WHERE since <= :now
+ ORDER BY since
+ LIMIT 1000;
+
+-- claim_deliveries --
+-- Take what is owed to one receiver.
+UPDATE deliveries
+   SET attempt = attempt + 1, lease = :lease, leased_until = :until, due_at = :until
+ WHERE id IN (SELECT id FROM deliveries
+               WHERE state = 'pending' AND receiver = :receiver AND due_at <= :now
+                 AND (lease IS NULL OR leased_until <= :now)
+               ORDER BY due_at LIMIT :limit)
+   AND +state = 'pending' AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
+RETURNING *;
+
+-- renew_delivery --
+-- Keep a lease; no row back when it was lost.
+UPDATE deliveries SET leased_until = :until, due_at = :until WHERE id = :id AND lease = :lease RETURNING id;
+
+-- end_delivery --
+-- The receiver has it, or it was given up; :state says which.
+UPDATE deliveries SET state = :state, lease = NULL, leased_until = NULL, due_at = NULL, finished_at = :now
+ WHERE id = :id AND state = 'pending' AND lease = :lease
+RETURNING id;
+
+-- deliver_again --
+-- The receiver did not take it this time.
+UPDATE deliveries SET lease = NULL, leased_until = NULL, due_at = :due_at
+ WHERE id = :id AND state = 'pending' AND lease = :lease
+RETURNING id;
+
+-- interrupt_delivery --
+-- Nothing was sent: it counts as no attempt.
+UPDATE deliveries SET attempt = attempt - 1, lease = NULL, leased_until = NULL, due_at = :now
+ WHERE id = :id AND state = 'pending' AND lease = :lease
+RETURNING id;
+
+-- insert_delivery_attempt --
+-- What came of one try.
+INSERT INTO delivery_attempts (delivery_id, number, at, duration_ms, status, error, answer)
+SELECT id, (SELECT coalesce(max(number), 0) + 1 FROM delivery_attempts WHERE delivery_id = :id),
+       :at, :duration_ms, :status, :error, :answer
+  FROM deliveries WHERE id = :id;
+
+-- redeliver --
+-- Somebody wants the newest message about a job sent once more; not while it is on its way.
+UPDATE deliveries
+   SET state = 'pending', attempt = 0, lease = NULL, leased_until = NULL, due_at = :now, finished_at = NULL
+ WHERE id = (SELECT id FROM deliveries WHERE job_id = :job_id ORDER BY rowid DESC LIMIT 1)
+   AND (lease IS NULL OR leased_until <= :now)
+RETURNING *;
+
+-- job_deliveries --
+-- All that a caller is owed about a job, oldest first.
+SELECT * FROM deliveries WHERE job_id = :job_id ORDER BY rowid;
+
+-- delivery_attempts --
+-- Every try to deliver something, oldest first.
+SELECT number, at, duration_ms, status, error, answer FROM delivery_attempts
+ WHERE delivery_id = :delivery_id ORDER BY number;
+
+-- delete_delivery_attempts --
+-- Forget what came of the deliveries about a job.
+DELETE FROM delivery_attempts WHERE delivery_id IN (SELECT id FROM deliveries WHERE job_id = :job_id);
+
+-- delete_deliveries --
+-- Nobody is owed anything about a deleted job.
+DELETE FROM deliveries WHERE job_id = :job_id;

@@ -1,0 +1,41 @@
+-- The service as a whole: what providers offer, and how everything goes.
+
+
+-- forget_models --
+-- Forget what a provider offered.
+DELETE FROM models WHERE provider = :provider;
+
+-- insert_model --
+-- A model that a provider offers.
+INSERT INTO models (provider, id, model) VALUES (:provider, :id, :model) ON CONFLICT DO NOTHING;
+
+-- models --
+-- Everything that providers offer.
+SELECT model FROM models ORDER BY id, provider;
+
+-- model_providers --
+-- Who offers a model.
+SELECT provider FROM models WHERE id = :id ORDER BY provider;
+
+
+-- count_jobs --
+-- Jobs by provider and state.
+SELECT provider, state, count(*) AS jobs FROM jobs GROUP BY state, provider;
+
+-- oldest_due --
+-- For each state, since when its longest waiting job is overdue.
+SELECT state, min(due_at) AS due_at FROM jobs
+ WHERE state IN ('queued', 'submitting', 'running', 'mirroring') AND due_at <= :now
+ GROUP BY state;
+
+-- report_counts --
+-- How the last words about jobs came.
+SELECT provider, source, jobs FROM report_counts ORDER BY provider, source;
+
+-- unknown_words --
+-- The status words that no adapter knows, most frequent first.
+SELECT provider, word, times FROM unknown_words ORDER BY times DESC LIMIT 20;
+
+-- probe --
+-- A write of no consequence, to see whether writing works.
+INSERT INTO probes (id, at) VALUES (1, :now) ON CONFLICT (id) DO UPDATE SET at = excluded.at;

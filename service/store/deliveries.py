@@ -1,0 +1,132 @@
+"""What callers are owed: claimed, sent, and noted down attempt by attempt."""
+
+from __future__ import annotations
+
+from service.db import Row
+from service.ids import Ids
+from service.model import Delivery, DeliveryAttempt, DeliveryState, State
+from service.store.transaction import Ledger, Timing, Transaction, error_from
+
+
+class Deliveries:
+    """The way to the deliveries: for the worker that sends them, and for callers who want to see or repeat them."""
+
+    def __init__(self, ledger: Ledger, ids: Ids, timing: Timing | None = None) -> None:
+        self._ledger = ledger
+        self._ids = ids
+        self._timing = timing or Timing()
+
+    # The worker
+
+    async def claim(self, limit: int, *, each: int) -> list[Delivery]:
+        """Lease at most `limit` deliveries, so that no receiver has more than `each` under way.
+
+        A receiver is a scheme, host and port: one that is slow or dead takes no more than its share.
+        """
+
+        def work(tx: Transaction) -> list[Delivery]:
+            lease, until = self._ids.new("lease"), tx.now + self._timing.lease
+            claimed: list[Delivery] = []
+            for receiver in tx.all("due_receivers", now=tx.now):
+                room = min(limit - len(claimed), each - receiver["under_way"])
+                if room > 0:
+                    taken = {"receiver": receiver["receiver"], "limit": room, "lease": lease, "until": until}
+                    claimed += map(_delivery, tx.all("claim_deliveries", now=tx.now, **taken))
+            return claimed
+
+        return await self._ledger.write(work)
+
+    async def renew(self, delivery: Delivery) -> bool:
+        """Keep a lease; False when it was lost."""
+        until = self._ledger.clock.now() + self._timing.lease
+        kept = await self._ledger.db.run(
+            lambda tx: tx.one("renew_delivery", id=delivery.id, lease=delivery.lease, until=until)
+        )
+        return kept is not None
+
+    async def delivered(self, delivery: Delivery, attempt: DeliveryAttempt) -> bool:
+        """Note that the receiver has it; False when the lease was lost."""
+        return await self._end(delivery, DeliveryState.DELIVERED, attempt)
+
+    async def gave_up(self, delivery: Delivery, attempt: DeliveryAttempt) -> bool:
+        """Note that it will not be tried again; False when the lease was lost."""
+        return await self._end(delivery, DeliveryState.FAILED, attempt)
+
+    async def try_again(self, delivery: Delivery, attempt: DeliveryAttempt, due_at: int) -> bool:
+        """Note an attempt that failed, and when the next one follows (unix ms); False when the lease was lost."""
+
+        def work(tx: Transaction) -> bool:
+            _note(tx, delivery, attempt)
+            return tx.one("deliver_again", id=delivery.id, lease=delivery.lease, due_at=due_at) is not None
+
+        return await self._ledger.write(work)
+
+    async def interrupted(self, delivery: Delivery) -> bool:
+        """Give a delivery back that was cut off by our own stopping; False when the lease was lost."""
+        now = self._ledger.clock.now()
+        row = await self._ledger.db.run(
+            lambda tx: tx.one("interrupt_delivery", id=delivery.id, lease=delivery.lease, now=now)
+        )
+        return row is not None
+
+    async def _end(self, delivery: Delivery, state: DeliveryState, attempt: DeliveryAttempt) -> bool:
+        def work(tx: Transaction) -> bool:
+            _note(tx, delivery, attempt)
+            return tx.one("end_delivery", id=delivery.id, lease=delivery.lease, state=state, now=tx.now) is not None
+
+        return await self._ledger.write(work)
+
+    # Callers
+
+    async def of(self, job_id: str) -> list[tuple[Delivery, list[DeliveryAttempt]]]:
+        """Return all that is owed about a job with every attempt, oldest first."""
+
+        def work(tx: Transaction) -> list[tuple[Delivery, list[DeliveryAttempt]]]:
+            owed = [_delivery(row) for row in tx.all("job_deliveries", job_id=job_id)]
+            return [
+                (each, [DeliveryAttempt(**row) for row in tx.all("delivery_attempts", delivery_id=each.id)])
+                for each in owed
+            ]
+
+        now = self._ledger.clock.now()
+        return await self._ledger.db.read(lambda tx: work(Transaction(tx, now)))
+
+    async def redeliver(self, job_id: str) -> Delivery | None:
+        """Send the newest message about a job once more, from the first attempt on.
+
+        None when there is none, or it is on its way just now.
+        """
+
+        def work(tx: Transaction) -> Delivery | None:
+            row = tx.one("redeliver", job_id=job_id, now=tx.now)
+            if row is None:
+                return None
+            delivery = _delivery(row)
+            tx.moved.add(delivery.ended)  # whoever sends it is woken by the ends of jobs
+            return delivery
+
+        return await self._ledger.write(work)
+
+
+def _note(tx: Transaction, delivery: Delivery, attempt: DeliveryAttempt) -> None:
+    tx.do(
+        "insert_delivery_attempt",
+        id=delivery.id,
+        at=attempt.at,
+        duration_ms=attempt.duration_ms,
+        status=attempt.status,
+        error=attempt.error,
+        answer=attempt.answer,
+    )
+
+
+def _delivery(row: Row) -> Delivery:
+    fields = {name: row[name] for name in Delivery.__dataclass_fields__}
+    return Delivery(
+        **fields
+        | {
+            "state": DeliveryState(row["state"]),
+            "ended": State(row["ended"]),
+            "error": error_from(row["error"]),
+        }
+    )
