@@ -10,6 +10,9 @@ from pathlib import Path
 from service.db import Tx
 
 
+_LIMITS = {"dedupe_window_ms": 0, "creates_per_minute": None}
+
+
 def put(name: str, size: int = 0) -> Callable[[Tx], str]:
     """Return a work that inserts a row called `name` of about `size` bytes, and returns the name."""
 

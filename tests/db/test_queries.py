@@ -17,6 +17,8 @@ QUERIES = load_queries()
 SOURCES = [ast.parse(file.read_text("utf-8")) for file in Path(service.__path__[0]).rglob("*.py")]
 WALKS = {  # queries that are meant to look at every row of something
     "api_keys": "SCAN api_keys",
+    "due_receivers": "SCAN receivers",  # of receivers, by their index, as many as there are
+    "models": "SCAN models",
     "count_jobs": "SCAN jobs USING COVERING INDEX jobs_by_due",
     "report_counts": "SCAN report_counts",
     "unknown_words": "SCAN unknown_words",
@@ -35,6 +37,7 @@ PINNED = {
         BY_ID,
         "SEARCH other USING INDEX sqlite_autoindex_jobs_2 (provider=? AND provider_job_id=?)",
     ],
+    "tenant_jobs_oldest_first": ["SEARCH jobs USING INDEX jobs_by_tenant (tenant=? AND id>?)"],
     "bound_elsewhere": ["SEARCH jobs USING INDEX sqlite_autoindex_jobs_2 (provider=? AND provider_job_id=?)", BY_ID],
 }
 

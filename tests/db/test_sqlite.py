@@ -157,7 +157,7 @@ async def test_a_read_sees_one_moment(database: SQLiteDatabase, path: Path) -> N
     def twice(tx: Tx) -> tuple[list[str], list[str]]:
         before = names(tx)
         with closing(sqlite3.connect(path, isolation_level=None)) as beside:
-            beside.execute("INSERT INTO api_keys VALUES ('b', 'n', 't', 0, 'h', 1, NULL)")
+            beside.execute("INSERT INTO api_keys VALUES ('b', 'n', 't', 0, 'h', 1, NULL, 0, NULL)")
         return before, names(tx)
 
     assert await database.read(twice) == ([], [])

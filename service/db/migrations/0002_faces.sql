@@ -86,8 +86,10 @@ CREATE TABLE models (
     provider TEXT NOT NULL,
     id       TEXT NOT NULL,
     model    TEXT NOT NULL CHECK (json_valid(model)),
-    PRIMARY KEY (id, provider)
+    PRIMARY KEY (provider, id)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX models_by_id ON models (id);
 
 -- Providers whose account was out of credits when it was last asked to spend, and when that was.
 CREATE TABLE poor_providers (

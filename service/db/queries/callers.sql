@@ -76,7 +76,8 @@ SELECT 'evt_' || :job_id || CASE count(*) WHEN 0 THEN '' ELSE '_' || (count(*) +
   FROM deliveries WHERE job_id = :job_id;
 
 -- due_receivers --
--- Who is owed something now, the longest waiting one first, and how many deliveries are on their way to each.
+-- Who is owed something now, and how many deliveries are on their way to each: first those with the fewest, so that
+-- many receivers that hang do not take the places of others; then the longest waiting one.
 WITH RECURSIVE receivers (receiver) AS (
     SELECT min(receiver) FROM deliveries WHERE state = 'pending'
      UNION ALL
@@ -91,13 +92,13 @@ SELECT receiver, since,
                  WHERE state = 'pending' AND receiver = receivers.receiver) AS since
           FROM receivers WHERE receiver IS NOT NULL) AS found
  WHERE since <= :now
- ORDER BY since
+ ORDER BY under_way, since
  LIMIT 1000;
 
 -- claim_deliveries --
--- Take what is owed to one receiver.
+-- Take what is owed to one receiver. What was taken before and never noted, by a process that died, is the same attempt.
 UPDATE deliveries
-   SET attempt = attempt + 1, lease = :lease, leased_until = :until, due_at = :until
+   SET attempt = attempt + (lease IS NULL), lease = :lease, leased_until = :until, due_at = :until
  WHERE id IN (SELECT id FROM deliveries
                WHERE state = 'pending' AND receiver = :receiver AND due_at <= :now
                  AND (lease IS NULL OR leased_until <= :now)
@@ -122,7 +123,7 @@ UPDATE deliveries SET lease = NULL, leased_until = NULL, due_at = :due_at
 RETURNING id;
 
 -- interrupt_delivery --
--- Nothing was sent: it counts as no attempt.
+-- Nobody waited for the answer: it counts as no attempt, and is sent again.
 UPDATE deliveries SET attempt = attempt - 1, lease = NULL, leased_until = NULL, due_at = :now
  WHERE id = :id AND state = 'pending' AND lease = :lease
 RETURNING id;
