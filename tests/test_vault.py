@@ -1,16 +1,18 @@
-"""Derived keys: one per job and purpose, recognised through a rotation, and never raising on odd input."""
+"""Derived keys: one per job and purpose, recognised through a rotation, and never raising on odd input. Seals."""
 
 from __future__ import annotations
 
+import base64
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.vault import Vault
+from service.vault import SealError, Vault
 
 OLD, NEW = b"o" * 32, b"n" * 40
+SEALED = "seal1.d0485edefaae51bf.q1zIyc-VEEDqBNGZpqJw76xG8OdLjLplEwX4Lls6q1OFPXQK"  # by the key b"k" * 32, for acme
 JOB = "job_01k8z6v9n4e8r2m5t7w0x3y6za"
 
 
@@ -70,3 +72,77 @@ def test_a_vault_without_a_long_key_is_refused(keys: list[bytes]) -> None:
 def test_a_vault_does_not_show_its_keys() -> None:
     assert "oooo" not in repr(Vault([OLD]))
     assert "oooo" not in str(vars(Vault([OLD])))
+
+
+# What a tenant's deliveries are signed with
+
+
+def test_a_delivery_secret_is_the_same_after_a_restart() -> None:
+    # Written down, because a change here would make every receiver refuse its messages.
+    assert Vault([b"k" * 32]).delivery_secrets("acme") == ("whsec_OBcYS8soZj+5LP2Szj457wZAiaeFmmn9DfCCyDlEuKI=",)
+
+
+def test_a_delivery_secret_is_of_one_tenant_and_holds_32_bytes() -> None:
+    (secret,) = Vault([NEW]).delivery_secrets("acme")
+    assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=", secret)
+    assert len(base64.b64decode(secret.removeprefix("whsec_"))) == 32
+    assert Vault([NEW]).delivery_secrets("other") != (secret,)
+    assert Vault([NEW]).callback_secret("acme")[:8] not in secret
+
+
+def test_a_rotation_has_the_delivery_secrets_of_both_keys_the_current_one_first() -> None:
+    both = Vault([NEW, OLD]).delivery_secrets("acme")
+    assert both == (*Vault([NEW]).delivery_secrets("acme"), *Vault([OLD]).delivery_secrets("acme"))
+
+
+# Seals
+
+
+@given(text=st.text(), purpose=st.text())
+def test_what_was_sealed_is_opened_again_for_its_purpose_alone(text: str, purpose: str) -> None:
+    sealed = Vault([NEW]).seal(text, purpose)
+    assert Vault([NEW]).unseal(sealed, purpose) == text
+    with pytest.raises(SealError, match="another purpose"):
+        Vault([NEW]).unseal(sealed, purpose + "x")
+
+
+def test_a_seal_does_not_show_its_text_and_never_looks_the_same_twice() -> None:
+    vault = Vault([NEW])
+    sealed = vault.seal("callback-secret", "acme")
+    assert re.fullmatch(r"seal1\.[0-9a-f]{16}\.[A-Za-z0-9_=-]+", sealed)
+    assert b"callback" not in base64.urlsafe_b64decode(sealed.split(".")[2])
+    assert vault.seal("callback-secret", "acme") != sealed
+
+
+def test_a_seal_that_was_made_before_is_opened_still() -> None:
+    # Written down, because a change here would lose the secrets that callers gave with their jobs.
+    assert Vault([b"k" * 32]).unseal(SEALED, "acme") == "s3cr\N{FOX FACE}"
+
+
+def test_every_key_opens_what_it_sealed_and_a_key_that_is_gone_is_asked_for() -> None:
+    old = Vault([OLD]).seal("s", "acme")
+    assert Vault([NEW, OLD]).unseal(old, "acme") == "s"
+    assert Vault([NEW]).unseal(Vault([NEW, OLD]).seal("s", "acme"), "acme") == "s"
+    with pytest.raises(SealError, match="not in REELKEEPER_SECRET_KEY any more; write that key at the end") as caught:
+        Vault([NEW]).unseal(old, "acme")
+    assert old.split(".")[1] in str(caught.value)
+
+
+@pytest.mark.parametrize("sealed", ["", "x", "seal2.a.b", "plain secret", "\ud800", "seal1", "seal1..", "seal1.é.é"])
+def test_text_that_is_no_seal_is_one_documented_error(sealed: str) -> None:
+    with pytest.raises(SealError):
+        Vault([NEW]).unseal(sealed, "acme")
+
+
+@given(data=st.data())
+def test_a_seal_that_was_changed_anywhere_is_not_opened(data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(SEALED) - 1))
+    changed = SEALED[:at] + data.draw(st.characters(exclude_characters=SEALED[at])) + SEALED[at + 1 :]
+    with pytest.raises(SealError):
+        Vault([b"k" * 32]).unseal(changed, "acme")
+
+
+def test_a_seal_that_was_cut_is_not_opened() -> None:
+    for length in range(len(SEALED)):
+        with pytest.raises(SealError):
+            Vault([b"k" * 32]).unseal(SEALED[:length], "acme")
