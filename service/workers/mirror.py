@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import httpx
@@ -19,7 +20,7 @@ from service.errors import (
     StorageError,
     StoreUnavailableError,
 )
-from service.model import Artifact, Billable, ErrorCode, Job, JobError, Output, Report
+from service.model import Artifact, Billable, ErrorCode, Footage, Job, JobError, Output, Report
 from service.outbound import open_download
 from service.providers import Unanswered
 from service.storage import Storage
@@ -32,8 +33,12 @@ _FAILED = Backoff(first_ms=5_000, most_ms=600_000)
 _GONE_ATTEMPTS = 5  # a 410 may be a mistake of a proxy, and some of the attempts may have failed otherwise
 
 
+Examine = Callable[[Artifact], Awaitable[Footage | None]]
+"""Tells what an artifact shows; None when that cannot be found out."""
+
+
 class Mirror:
-    """Copies outputs of at most `max_bytes` each."""
+    """Copies outputs of at most `max_bytes` each, and has each copy looked at by `examine`, if that is given."""
 
     name = "mirror"
 
@@ -47,6 +52,7 @@ class Mirror:
         chance: random.Random,
         *,
         max_bytes: int,
+        examine: Examine | None = None,
     ) -> None:
         self._claims = claims
         self._providers = providers
@@ -55,6 +61,7 @@ class Mirror:
         self._clock = clock
         self._chance = chance
         self._max_bytes = max_bytes
+        self._examine = examine
 
     async def claim(self, limit: int) -> Sequence[Job]:
         """Lease as many jobs as their providers may be asked for an output now."""
@@ -76,7 +83,7 @@ class Mirror:
             except OutputError as error:
                 errors.append(error)  # one bad output must not keep the others from being kept
                 continue
-            if not await self._claims.keep_artifact(item, artifact):
+            if not await self._claims.keep_artifact(item, await self._examined(artifact)):
                 return "lease lost"
         if errors:
             raise _most_hopeful(errors)
@@ -123,6 +130,13 @@ class Mirror:
             except OutputError as error:
                 errors.append(error)
         raise _most_hopeful(errors)
+
+    async def _examined(self, artifact: Artifact) -> Artifact:
+        try:
+            footage = None if self._examine is None else await self._examine(artifact)
+        except Exception:  # noqa: BLE001 - what a video shows is worth less than that it is kept
+            return artifact
+        return replace(artifact, footage=footage)
 
     async def _ask_again(self, job: Job, output: Output, error: OutputError) -> Output | None:
         """Return the output as a poll shows it now, if that names a place that we have not tried.
