@@ -30,7 +30,7 @@ from service.providers import Manners, Provider
 from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
-from service.store import Claims, KeyStore, Ledger, Store, Timing
+from service.store import Catalogue, Claims, Deliveries, Erasures, KeyStore, Ledger, Store, Timing
 from service.vault import Vault
 from service.web import build_app
 from service.web.heads import BoundedHeads
@@ -53,6 +53,9 @@ class Records:
     ids: Ids
     store: Store
     claims: Claims
+    deliveries: Deliveries
+    erasures: Erasures
+    catalogue: Catalogue
     keys: KeyStore
 
 
@@ -78,7 +81,16 @@ async def open_records(
     db = await SQLiteDatabase.open(config.database, clock)
     try:
         ledger = Ledger(db, clock)
-        yield Records(ledger, ids, Store(ledger, ids, timing), Claims(ledger, ids, timing), KeyStore(db, clock, ids))
+        yield Records(
+            ledger,
+            ids,
+            Store(ledger, ids, timing),
+            Claims(ledger, ids, timing),
+            Deliveries(ledger, ids, timing),
+            Erasures(ledger, ids, timing),
+            Catalogue(db),
+            KeyStore(db, clock, ids),
+        )
     finally:
         await db.close()
 
@@ -132,6 +144,9 @@ async def open_service(
             public_url=config.public_url,
             log=log,
             workers=supervisor.trouble,
+            deliveries=records.deliveries,
+            catalogue=records.catalogue,
+            allowed_private_hosts=config.allowed_private_hosts,
             open_status=open_status,
         )
         yield Service(records, app, storage, workers, supervisor)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,11 +25,11 @@ from service.ids import Ids
 from service.logs import redact
 from service.providers import Provider
 from service.storage import Storage
-from service.store import KeyStore, Store
+from service.store import Catalogue, Deliveries, KeyStore, Store
 from service.vault import Vault
 from service.web.callbacks import Callbacks
 from service.web.callers import Callers
-from service.web.content import Content
+from service.web.content import Content, Posters
 from service.web.creating import Creating
 from service.web.jobs import Jobs
 from service.web.refusals import RefusalError
@@ -52,12 +52,18 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     public_url: str,
     log: FilteringBoundLogger,
     workers: Troubles,
+    deliveries: Deliveries,
+    catalogue: Catalogue,
+    posters: Posters | None = None,
+    link_seconds: int = 0,
+    allowed_private_hosts: Collection[str] = (),
     open_status: bool = False,
 ) -> Starlette:
     """Bind every path to its handler.
 
-    `public_url` has no trailing slash; `workers` tells what is wrong with each worker; `open_status` shows the status
-    without a key, for a demonstration on loopback.
+    `public_url` has no trailing slash; `workers` tells what is wrong with each worker; signed links to storage live for
+    `link_seconds` (0: none are made); callers may be told at `allowed_private_hosts` (`host:port`); `open_status` shows
+    the status without a key, for a demonstration on loopback.
     """
     views = Views(public_url)
     callers = Callers(keys, store)
@@ -71,7 +77,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
         default_provider=default_provider,
         views=views,
     )
-    content = Content(callers=callers, storage=storage, views=views)
+    content = Content(callers=callers, storage=storage, views=views, posters=posters, link_seconds=link_seconds)
     callbacks = Callbacks(store=store, providers=providers, vault=vault, clock=clock)
     status = Status(
         store=store,

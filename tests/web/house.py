@@ -27,13 +27,15 @@ from service.providers import Provider
 from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
-from service.store import Claims, KeyStore, Ledger, NewJob, Store
+from service.store import Catalogue, Claims, Created, Deliveries, KeyStore, Ledger, NewJob, Store
 from service.vault import Vault
 from service.web import build_app
+from service.web.content import Posters
 from tests.turns import until
 
 PUBLIC_URL = "https://videos.example.com"
 OPENROUTER_SECRET = "openrouter-webhook-secret"
+ALLOWED = frozenset({"backend.internal:8080"})  # private hosts that callers may be told at
 VIDEO = b"not a real video, but the bytes that were kept " * 1000
 
 
@@ -47,6 +49,8 @@ class House:
     store: Store
     claims: Claims
     keys: KeyStore
+    deliveries: Deliveries
+    catalogue: Catalogue
     vault: Vault
     storage: Storage
     providers: dict[str, Provider]
@@ -55,7 +59,14 @@ class House:
     logged: CapturingLogger = field(default_factory=CapturingLogger)
     troubles: dict[str, str | None] = field(default_factory=lambda: {"submit": None, "poll": None, "mirror": None})
 
-    def app(self, *, open_status: bool = False, storage: Storage | None = None) -> Starlette:
+    def app(
+        self,
+        *,
+        open_status: bool = False,
+        storage: Storage | None = None,
+        posters: Posters | None = None,
+        link_seconds: int = 0,
+    ) -> Starlette:
         log: FilteringBoundLogger = structlog.wrap_logger(
             self.logged, processors=[], wrapper_class=structlog.make_filtering_bound_logger(20)
         )
@@ -70,6 +81,11 @@ class House:
             public_url=PUBLIC_URL,
             log=log,
             workers=lambda: self.troubles,
+            deliveries=self.deliveries,
+            catalogue=self.catalogue,
+            posters=posters,
+            link_seconds=link_seconds,
+            allowed_private_hosts=ALLOWED,
             open_status=open_status,
         )
 
@@ -86,7 +102,7 @@ class House:
     async def queued(self, provider: str = "openrouter", tenant: str = "acme", model: str = "google/veo-3.1") -> Job:
         request = VideoRequest(model=model, prompt="a cat", duration=5)
         created = await self.store.create_job(NewJob(tenant, provider, request))
-        assert not hasattr(created, "job_id")
+        assert isinstance(created, Created)
         return created.job
 
     async def submitting(self, provider: str = "openrouter") -> Job:
@@ -169,6 +185,8 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
                 store=Store(ledger, ids),
                 claims=Claims(ledger, ids),
                 keys=KeyStore(db, clock, ids),
+                deliveries=Deliveries(ledger, ids),
+                catalogue=Catalogue(db),
                 vault=vault,
                 storage=Storage.open(str(folder / "videos")),
                 providers={"openrouter": openrouter, "llmgateway": llmgateway},
