@@ -146,6 +146,7 @@ async def open_service(
             workers=supervisor.trouble,
             deliveries=records.deliveries,
             catalogue=records.catalogue,
+            link_seconds=config.link_seconds,
             allowed_private_hosts=config.allowed_private_hosts,
             open_status=open_status,
         )

@@ -113,6 +113,7 @@ def test_every_mistake_is_told_at_once() -> None:
         {
             "REELKEEPER_DATABASE": "mysql://x",
             "REELKEEPER_STORAGE": "ftp://x",
+            "REELKEEPER_SIGNED_LINKS": "8 days",
             "REELKEEPER_ALLOWED_PRIVATE_HOSTS": "backend",
             "REELKEEPER_DEFAULT_PROVIDER": "other",
             "REELKEEPER_JOB_DEADLINE": "soon",
@@ -295,6 +296,17 @@ def test_a_wrong_storage_is_explained(storage: str, what: str) -> None:
 )
 def test_a_private_host_is_host_and_port(hosts: str, what: str) -> None:
     assert what in mistake(REELKEEPER_ALLOWED_PRIVATE_HOSTS=hosts)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("60", 60), ("604800", 604_800)])
+def test_a_signed_link_lives_for_seconds_and_0_makes_none(text: str, seconds: int) -> None:
+    assert Config.read({**RIGHT, "REELKEEPER_SIGNED_LINKS": text}).link_seconds == seconds
+
+
+def test_a_signed_link_lives_no_longer_than_a_bucket_allows() -> None:
+    assert Config.read(RIGHT).link_seconds == 3600
+    [told] = mistakes({**RIGHT, "REELKEEPER_SIGNED_LINKS": "604801"})
+    assert "from 0 to 604800" in told
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "1.5", "two hours", "7200000", "9" * 5_000])

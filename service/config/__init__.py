@@ -1,14 +1,13 @@
 """The settings: environment variables become a `Config`, or one error that names every mistake at once.
 
 Each field of `Config` names its variable, its meaning, its default and an example of right; `SETTINGS` and the
-sentences of the mistakes come from there. This is the only module that reads the environment.
+sentences of the mistakes come from there. How a value is written is for `texts` to read. This is the only module that
+reads the environment.
 """
 
 from __future__ import annotations
 
-import base64
 import difflib
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -16,153 +15,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, HttpUrl, TypeAdapter, ValidationError, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.config import texts
 from service.errors import ConfigurationError
 
 _PROVIDERS = ("openrouter", "llmgateway")  # in the order of the default
 _PREFIX = "REELKEEPER_"
-_KEY_BYTES = 32
-_DIFFERENT_BYTES = 16  # of 32 random bytes fewer are different about once in 10^20 keys
 _LARGEST_PORT = 65535
 _LONGEST_DEADLINE_S = 30 * 24 * 3600
-_SIZES = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-_HTTP_URL = TypeAdapter(HttpUrl)
+_LONGEST_LINK_S = 7 * 24 * 3600  # more is refused by S3
 # Kubernetes puts these into every container when a Service is called reelkeeper or reelkeeper-something.
 _INJECTED_NAME = re.compile(r"REELKEEPER_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP))(_\w+)?")
 _INJECTED_VALUE = re.compile(r"(tcp|udp|sctp)://")
-
-
-def _items(text: str) -> list[str]:
-    items = [item.strip() for item in text.split(",") if item.strip()]
-    if not items:
-        raise ValueError("holds nothing but commas")
-    return items
-
-
-def _url(text: str) -> HttpUrl:
-    try:
-        url = _HTTP_URL.validate_python(text)
-    except ValidationError:
-        raise ValueError("is not an http or https URL") from None
-    if url.username is not None or url.password is not None:
-        raise ValueError("holds a user name or password; leave them out")
-    if url.query is not None or url.fragment is not None:
-        raise ValueError("holds a ? or #; leave out what begins there")
-    return url
-
-
-def _base_url(text: str) -> str:
-    return str(_url(text)).rstrip("/")
-
-
-def _public_url(text: str) -> str:
-    url = _url(text)
-    if url.scheme != "https" and not _is_loopback(str(url.host)):
-        raise ValueError("must begin with https://, because providers reach it over the internet")
-    return str(url).rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _secret_keys(text: str) -> tuple[bytes, ...]:
-    places = [f", as key {place}," for place, _ in enumerate(_items(text), start=1)]
-    return tuple(map(_secret_key, _items(text), places if len(places) > 1 else [""]))
-
-
-def _secret_key(text: str, place: str) -> bytes:
-    try:
-        # Text of hex digits alone is hex at any length: read as base64 it would look longer than it is.
-        if re.fullmatch(r"[0-9a-fA-F]+", text):
-            key = bytes.fromhex(text)
-        else:
-            standard = text.replace("-", "+").replace("_", "/")
-            key = base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
-    except ValueError:
-        raise ValueError(f"holds{place} text that is neither base64 nor hex") from None
-    if len(key) < _KEY_BYTES:
-        raise ValueError(f"holds{place} only {len(key)} bytes; {_KEY_BYTES} or more are needed")
-    if len(set(key)) < _DIFFERENT_BYTES:
-        raise ValueError(f"holds{place} bytes that repeat too much to be random")
-    return key
-
-
-def _database(text: str) -> Path:
-    scheme, mark, path = text.partition(":///")
-    if not mark or scheme != "sqlite":
-        raise ValueError("must begin with sqlite:///, the only database that is spoken, and name a file")
-    if not path or path.endswith("/") or "?" in path or path == ":memory:":
-        raise ValueError("must end with a file's name, without options, because a restart must find the jobs again")
-    return Path(path)
-
-
-def _storage(text: str) -> str:
-    scheme, mark, rest = text.partition("://")
-    if not mark:
-        if re.match(r"(file|s3|gs|az):", text):
-            raise ValueError("has a scheme without ://")
-        return text
-    if scheme not in {"file", "s3", "gs", "az"}:
-        raise ValueError("must be a folder or begin with file:///, s3://, gs:// or az://")
-    if any(mark in rest for mark in "?#@"):
-        raise ValueError("holds a ?, # or @; credentials and options come by the variables of the storage's own tools")
-    if scheme == "file" and not rest.startswith("/"):
-        raise ValueError("must name an absolute folder after file://, so that there are three slashes")
-    if scheme != "file" and not re.match(r"[A-Za-z0-9]", rest):
-        raise ValueError(f"names no bucket after {scheme}://")
-    return text
-
-
-def _hosts(text: str) -> frozenset[str]:
-    return frozenset(_host(item.lower(), place) for place, item in enumerate(_items(text), start=1))
-
-
-def _host(text: str, place: int) -> str:
-    found = re.fullmatch(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9_.-]+)):(?P<port>[0-9]{1,5})", text)
-    if not found or not 0 < int(found["port"]) <= _LARGEST_PORT:
-        raise ValueError(f"must hold host:port, without scheme or path and IPv6 in brackets; entry {place} is not")
-    host = found["six"] or found["name"].rstrip(".")
-    try:
-        if found["six"]:
-            host = f"[{ipaddress.IPv6Address(host)}]"
-        elif host.rpartition(".")[2].isdigit():
-            host = str(ipaddress.IPv4Address(host))
-    except ValueError:
-        raise ValueError(f"holds, as entry {place}, an address that does not exist") from None
-    return f"{host}:{int(found['port'])}"
-
-
-def _whole(lowest: int, highest: int, unit: int = 1) -> BeforeValidator:
-    def read(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not lowest <= int(text) <= highest:
-            raise ValueError(f"must be a whole number from {lowest} to {highest}")
-        return int(text) * unit
-
-    return BeforeValidator(read)
-
-
-def _bytes(text: str) -> int:
-    found = re.fullmatch(r"([0-9]{1,18}) ?([A-Z]*)", text.upper())
-    if not found or found[2] not in _SIZES or not int(found[1]):
-        raise ValueError("must be a whole number of bytes above 0, or of KB, MB, GB, KiB, MiB or GiB")
-    return int(found[1]) * _SIZES[found[2]]
-
-
-def _credential(text: str) -> str:
-    if not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise ValueError("holds a space, a line break or a character outside ASCII; paste it again")
-    return text
-
-
-def _credentials(text: str) -> tuple[str, ...]:
-    return tuple(_credential(item) for item in _items(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,44 +56,51 @@ class Config(BaseSettings):
         frozen=True, extra="ignore", case_sensitive=True, enable_decoding=False, validate_default=False
     )
 
-    public_url: Annotated[str, BeforeValidator(_public_url)] = Field(
+    public_url: Annotated[str, BeforeValidator(texts.public_url)] = Field(
         validation_alias="REELKEEPER_PUBLIC_URL",
         description="where providers reach us, without trailing slash; `https://`, plain http only for loopback",
         examples=["https://videos.example.com"],
     )
-    secret_keys: Annotated[tuple[bytes, ...], BeforeValidator(_secret_keys)] = Field(
+    secret_keys: Annotated[tuple[bytes, ...], BeforeValidator(texts.secret_keys)] = Field(
         validation_alias="REELKEEPER_SECRET_KEY",
         description="32 or more random bytes in base64 or hex; a comma-separated list rotates, the first is current",
         examples=['"$(python3 -c "import secrets; print(secrets.token_urlsafe(32))")"'],
         repr=False,
     )
-    database: Annotated[Path, BeforeValidator(_database)] = Field(
+    database: Annotated[Path, BeforeValidator(texts.database)] = Field(
         "sqlite:///var/reelkeeper.db",
         validation_alias="REELKEEPER_DATABASE",
         description="`sqlite:///relative` to the working directory, or `sqlite:////absolute`",
         examples=["sqlite:////var/lib/reelkeeper/reelkeeper.db"],
         validate_default=True,
     )
-    storage: Annotated[str, BeforeValidator(_storage)] = Field(
+    storage: Annotated[str, BeforeValidator(texts.storage)] = Field(
         "var/videos",
         validation_alias="REELKEEPER_STORAGE",
         description="a folder's path (from the working directory, if relative), `file:///absolute`, "
         "`s3://bucket/prefix`, `gs://` or `az://`; credentials and endpoint come by the usual `AWS_*` etc.",
         examples=["s3://my-bucket/videos"],
     )
-    allowed_private_hosts: Annotated[frozenset[str], BeforeValidator(_hosts)] = Field(
+    link_seconds: Annotated[int, texts.whole_number(0, _LONGEST_LINK_S)] = Field(
+        "3600",
+        validation_alias="REELKEEPER_SIGNED_LINKS",
+        description="seconds that a signed link to a bucket lives, to which callers are redirected for a video; `0`, "
+        "for a bucket that callers cannot reach, sends every byte through the service",
+        validate_default=True,
+    )
+    allowed_private_hosts: Annotated[frozenset[str], BeforeValidator(texts.hosts)] = Field(
         frozenset(),
         validation_alias="REELKEEPER_ALLOWED_PRIVATE_HOSTS",
         description="comma-separated `host:port` that outbound requests may reach although not public",
         examples=["backend.internal:8443,10.0.0.7:9000,[fd00::7]:9000"],
     )
-    job_deadline_ms: Annotated[int, _whole(1, _LONGEST_DEADLINE_S, 1000)] = Field(
+    job_deadline_ms: Annotated[int, texts.whole_number(1, _LONGEST_DEADLINE_S, 1000)] = Field(
         "7200",
         validation_alias="REELKEEPER_JOB_DEADLINE",
         description="seconds until a silent job is `expired`",
         validate_default=True,
     )
-    max_video_bytes: Annotated[int, BeforeValidator(_bytes)] = Field(
+    max_video_bytes: Annotated[int, BeforeValidator(texts.byte_count)] = Field(
         "2GiB",
         validation_alias="REELKEEPER_MAX_VIDEO_BYTES",
         description="larger outputs are refused; bytes, or a number with KB, MB, GB, KiB, MiB or GiB",
@@ -239,25 +113,25 @@ class Config(BaseSettings):
         description="`json` or `console`; when unset, json unless standard error is a terminal",
         examples=["json"],
     )
-    port: Annotated[int, _whole(0, _LARGEST_PORT)] = Field(
+    port: Annotated[int, texts.whole_number(0, _LARGEST_PORT)] = Field(
         "8080",
         validation_alias="PORT",
         description="the port that `serve` listens on, as process managers set it; `--port` goes first",
         validate_default=True,
     )
-    openrouter_api_key: Annotated[str | None, BeforeValidator(_credential)] = Field(
+    openrouter_api_key: Annotated[str | None, BeforeValidator(texts.credential)] = Field(
         None,
         validation_alias="OPENROUTER_API_KEY",
         description="turns OpenRouter on",
         examples=["sk-or-v1-and-what-follows"],
         repr=False,
     )
-    openrouter_base_url: Annotated[str, BeforeValidator(_base_url)] = Field(
+    openrouter_base_url: Annotated[str, BeforeValidator(texts.base_url)] = Field(
         "https://openrouter.ai/api/v1",
         validation_alias="OPENROUTER_BASE_URL",
         description="where OpenRouter's API is",
     )
-    openrouter_webhook_secrets: Annotated[tuple[str, ...], BeforeValidator(_credentials)] = Field(
+    openrouter_webhook_secrets: Annotated[tuple[str, ...], BeforeValidator(texts.credentials)] = Field(
         (),
         validation_alias="OPENROUTER_WEBHOOK_SECRET",
         description="the webhook secret of the OpenRouter workspace, or a comma-separated list; without it callbacks "
@@ -265,14 +139,14 @@ class Config(BaseSettings):
         examples=["the-secret-shown-in-the-workspace-settings"],
         repr=False,
     )
-    llmgateway_api_key: Annotated[str | None, BeforeValidator(_credential)] = Field(
+    llmgateway_api_key: Annotated[str | None, BeforeValidator(texts.credential)] = Field(
         None,
         validation_alias="LLMGATEWAY_API_KEY",
         description="turns LLM Gateway on; callback secrets are derived from the secret key, none is stored",
         examples=["the-key-shown-in-the-dashboard"],
         repr=False,
     )
-    llmgateway_base_url: Annotated[str, BeforeValidator(_base_url)] = Field(
+    llmgateway_base_url: Annotated[str, BeforeValidator(texts.base_url)] = Field(
         "https://api.llmgateway.io/v1",
         validation_alias="LLMGATEWAY_BASE_URL",
         description="where LLM Gateway's API is",
