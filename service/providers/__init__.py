@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from service.model import Job, JobError, Output, Problem, Report, VideoRequest
 
@@ -127,4 +127,16 @@ class Provider(Protocol):
 
     def locations(self, job: Job, output: Output) -> Sequence[Location]:
         """Return where the output can be fetched, best first."""
+        ...
+
+
+@runtime_checkable
+class Cancels(Protocol):
+    """A provider that can be asked to stop a job; an ability that not every provider has."""
+
+    async def cancel(self, provider_job_id: str) -> bool | Unanswered:
+        """Ask to stop a job; asking again does no harm. True: it took the wish. False: it cannot stop this job any more.
+
+        Whether and how the job ends only a report says. Unanswered: nobody knows whether it took the wish.
+        """
         ...
