@@ -194,7 +194,8 @@ class Storage:
     async def sign(self, key: str, seconds: int) -> str | None:
         """Return a URL that gives everybody what is stored under `key` for `seconds`; None when the storage has none.
 
-        A folder has none. The URL is a secret, and good for GET alone.
+        A folder has none. The URL is a secret, good for GET alone, and names the endpoint by which we reach the bucket.
+        Buckets refuse links for more than 604,800 s (7 days); temporary credentials end theirs sooner.
         """
         self._check_key(key)
         if not isinstance(self._store, S3Store | GCSStore | AzureStore):

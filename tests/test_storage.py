@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import obstore
 import pytest
 from obstore.store import from_url
@@ -59,6 +60,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.fixture
 def storage(place: Place) -> Storage:
     return place.storage
+
+
+@pytest.fixture
+def bucket(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    return Storage.open(f"s3://{s3.bucket}/prefix")
 
 
 async def chunks(*parts: bytes, then: BaseException | None = None) -> AsyncIterator[bytes]:
@@ -217,6 +225,8 @@ async def test_a_key_that_is_no_plain_path_is_refused_by_every_method(storage: S
         await storage.size(key)
     with pytest.raises(StorageError, match="is not a key"):
         await storage.delete(key)
+    with pytest.raises(StorageError, match="is not a key"):
+        await storage.sign(key, 60)
 
 
 async def test_a_check_passes_and_leaves_nothing(place: Place) -> None:
@@ -224,12 +234,64 @@ async def test_a_check_passes_and_leaves_nothing(place: Place) -> None:
     assert place.everything() == []
 
 
-async def test_the_content_type_is_kept_with_the_object(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
-    await Storage.open(f"s3://{s3.bucket}").put(KEY, chunks(b"x"), content_type="video/webm")
-    found = await obstore.get_async(from_url(f"s3://{s3.bucket}"), KEY)
+async def test_the_content_type_is_kept_with_the_object(bucket: Storage) -> None:
+    await bucket.put(KEY, chunks(b"x"), content_type="video/webm")
+    found = await obstore.get_async(from_url(bucket.url), KEY)
     assert found.attributes["Content-Type"] == "video/webm"
+
+
+# Links
+
+
+async def fetch(url: str, method: str = "GET") -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.request(method, url)
+
+
+async def test_a_link_gives_what_is_stored_to_whoever_has_it(place: Place) -> None:
+    await put(place.storage, b"a kept video")
+    link = await place.storage.sign(KEY, 60)
+    if place.server is None:
+        assert link is None  # a folder has none
+        return
+    assert link is not None
+    assert link.startswith(f"{place.server.endpoint}/{place.url.removeprefix('s3://')}/{KEY}?")
+    found = await fetch(link)
+    assert (found.status_code, found.content, found.headers["content-type"]) == (200, b"a kept video", "video/mp4")
+
+
+async def test_a_link_is_good_for_what_it_was_made_for_alone(bucket: Storage) -> None:
+    await put(bucket, b"one")
+    await put(bucket, b"two", "acme/other.mp4")
+    link = await bucket.sign(KEY, 60)
+    assert link is not None
+    for wrong in (
+        link.replace(KEY, "acme/other.mp4"),
+        link.replace("X-Amz-Expires=60", "X-Amz-Expires=6000"),
+        link.partition("?")[0],
+    ):
+        assert wrong != link
+        assert (await fetch(wrong)).status_code == 403
+    for method in ("DELETE", "PUT", "HEAD"):
+        assert (await fetch(link, method)).status_code == 403
+    assert (await fetch(link)).content == b"one"
+
+
+async def test_a_link_that_has_expired_is_refused(bucket: Storage) -> None:
+    await put(bucket, b"one")
+    link = await bucket.sign(KEY, 1)
+    assert link is not None
+    async with asyncio.timeout(20):
+        while (found := await fetch(link)).status_code == 200:  # the bucket's clock is not ours to move
+            assert found.content == b"one"
+    assert found.status_code == 403
+
+
+async def test_credentials_that_cannot_sign_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_SKIP_SIGNATURE", "true")
+    with pytest.raises(StorageError, match=r"could not sign a link to acme/.*; check the AZURE_\*"):
+        await Storage.open("az://container/prefix").sign(KEY, 60)
 
 
 # What goes wrong

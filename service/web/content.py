@@ -1,48 +1,100 @@
-"""The bytes of a kept video, streamed from object storage with flat memory."""
+"""The bytes of a kept video and of its picture: a link to object storage, or a stream with flat memory."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from service.errors import StorageError
 from service.model import Artifact, Job
 from service.storage import Storage
-from service.web.callers import Callers
-from service.web.filters import read_index
+from service.web.callers import Callers, note
+from service.web.filters import read_index, read_redirect
+from service.web.ranges import forbidden, known, named, read_range
 from service.web.refusals import RefusalError
 from service.web.views import Views
 
+_SIGN_SECONDS = 3.0
+
+
+class Posters(Protocol):
+    """Makes pictures of videos."""
+
+    @property
+    def available(self) -> bool:
+        """Whether what it takes is installed."""
+        ...
+
+    async def poster(self, job: Job, artifact: Artifact) -> str | None:
+        """Return the key of a JPEG in storage, which is made now if need be; None when the video gives none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What lies in storage, and how it is labelled."""
+
+    key: str
+    size: int  # bytes
+    tag: str  # strong entity tag, quoted
+    content_type: str
+    name: str  # for whoever saves it as a file
+
 
 class Content:
-    """Serves artifacts to the caller whose job made them. `Range` is not obeyed: the whole is sent."""
+    """Serves artifacts to the caller whose job made them.
 
-    def __init__(self, *, callers: Callers, storage: Storage, views: Views) -> None:
+    `link_seconds` is how long a link to object storage is good; 0 streams always, for callers who cannot reach it.
+    """
+
+    def __init__(
+        self, *, callers: Callers, storage: Storage, views: Views, posters: Posters | None = None, link_seconds: int = 0
+    ) -> None:
         self._callers = callers
         self._storage = storage
         self._views = views
+        self._posters = posters
+        self._link_seconds = link_seconds
 
     async def read(self, request: Request) -> Response:
-        """Send artifact `?index=` (0 when left out)."""
+        """Send artifact `?index=` (0 when left out) of the job that the path names."""
         job = await self._callers.job(request)
-        artifact = self._artifact(job, read_index(request))
+        return await self.serve(request, job, read_index(request))
+
+    async def serve(self, request: Request, job: Job, index: int) -> Response:
+        """Send artifact `index` of `job`, to GET or HEAD. `?redirect=false` in the query asks for no link.
+
+        Raises RefusalError: 400, 404 `artifact_not_found`, 409 `not_ready`, 410 `gone`, 412 `precondition_failed`,
+        416 `range_not_satisfiable`; and StorageError.
+        """
+        redirect = read_redirect(request)
+        artifact = self._artifact(job, index)
         if await self._storage.size(artifact.key) != artifact.bytes:
             raise _gone("The video is no longer in storage as it was kept; the operator must look after the storage.")
-        headers = {
-            "content-type": artifact.content_type,
-            "content-length": str(artifact.bytes),
-            "content-disposition": f'inline; filename="{job.id}-{artifact.index}{PurePosixPath(artifact.key).suffix}"',
-            "etag": f'"{artifact.sha256}"',
-            "x-content-type-options": "nosniff",
-        }
-        if request.method == "HEAD":
-            return Response(headers=headers)
-        chunks = self._storage.read(artifact.key)
-        # A storage that fails now still gets an answer; one that fails later can only break the connection.
-        first = await anext(chunks)
-        return StreamingResponse(_joined(first, chunks), headers=headers)
+        name = f"{job.id}-{artifact.index}{PurePosixPath(artifact.key).suffix}"
+        kept = _Kept(artifact.key, artifact.bytes, f'"{artifact.sha256}"', artifact.content_type, name)
+        return await self._send(request, kept, redirect=redirect)
+
+    async def poster(self, request: Request, job: Job, index: int) -> Response:
+        """Send one picture of artifact `index` of `job`, as `serve` sends the video.
+
+        Raises RefusalError as `serve` does, and 404 `no_thumbnail`, 501 `media_not_installed`.
+        """
+        redirect = read_redirect(request)
+        artifact = self._artifact(job, index)
+        key = artifact.footage.poster if artifact.footage is not None else None
+        key = key or await self._make_poster(job, artifact)
+        size = await self._storage.size(key)
+        if size is None:
+            raise _gone("The thumbnail is no longer in storage; the operator must look after the storage.")
+        kept = _Kept(key, size, f'"{artifact.sha256}-poster"', "image/jpeg", f"{job.id}-{artifact.index}.jpg")
+        return await self._send(request, kept, redirect=redirect)
 
     def _artifact(self, job: Job, index: int) -> Artifact:
         if not job.state.final:
@@ -57,6 +109,86 @@ class Content:
         there = ", ".join(str(artifact.index) for artifact in job.artifacts)
         only = f"index {there}" if len(job.artifacts) == 1 else f"the indexes {there}"
         raise RefusalError(404, "artifact_not_found", f"The job has no artifact {index}; it has only {only}.")
+
+    async def _make_poster(self, job: Job, artifact: Artifact) -> str:
+        if self._posters is None or not self._posters.available:
+            raise RefusalError(
+                501,
+                "media_not_installed",
+                "This service makes no thumbnails; its operator can install what it takes: "
+                "pip install 'reelkeeper[media]'.",
+            )
+        key = await self._posters.poster(job, artifact)
+        if key is None:
+            raise RefusalError(404, "no_thumbnail", "No picture could be made of this video; the video itself is kept.")
+        return key
+
+    async def _send(self, request: Request, kept: _Kept, *, redirect: bool) -> Response:
+        # A client that names our tag is answered here: the bucket has tags of its own, and would not know it.
+        if redirect and request.method == "GET" and not named(request.headers, kept.tag):
+            link = await self._link(request, kept.key)
+            if link is not None:
+                return Response(status_code=302, headers={"location": link, "cache-control": "private, no-store"})
+        headers = {"etag": kept.tag, "cache-control": "private, no-cache", "accept-ranges": "bytes"}
+        if forbidden(request.headers, kept.tag):
+            raise RefusalError(
+                412,
+                "precondition_failed",
+                f"If-Match asks for another version; what is kept is {kept.tag}.",
+                headers=headers,
+            )
+        if known(request.headers, kept.tag):
+            return Response(status_code=304, headers=headers)
+        headers |= {
+            "content-type": kept.content_type,
+            "content-length": str(kept.size),
+            "content-disposition": f'inline; filename="{kept.name}"',
+            "x-content-type-options": "nosniff",
+        }
+        # Range is for GET alone.
+        span = read_range(request.headers, kept.size, kept.tag) if request.method == "GET" else None
+        start, end = (span.start, span.end) if span else (0, kept.size)
+        if span:
+            headers["content-range"] = f"bytes {start}-{end - 1}/{kept.size}"
+            headers["content-length"] = str(end - start)
+        if request.method == "HEAD" or start == end:
+            return Response(headers=headers)
+        chunks = self._pull(kept, start, end)
+        # A storage that fails now still gets an answer; one that fails later can only break the connection.
+        first = await anext(chunks)
+        return StreamingResponse(_joined(first, chunks), 206 if span else 200, headers)
+
+    async def _link(self, request: Request, key: str) -> str | None:
+        if not self._link_seconds:
+            return None
+        try:
+            async with asyncio.timeout(_SIGN_SECONDS):
+                return await self._storage.sign(key, self._link_seconds)
+        except (StorageError, TimeoutError) as error:
+            note(request, unsigned=str(error) or "the storage took too long to sign a link")
+            return None  # some credentials read and cannot sign
+
+    async def _pull(self, kept: _Kept, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` up to, not including, `end`: all of them, or StorageError.
+
+        A bucket's answer has a time limit (30 s, and a few retries), which a client that reads slowly passes. So a
+        read that broke is taken up where it broke, as long as each brings something.
+        """
+        at = start
+        while at < end:
+            begun = at
+            try:
+                async for chunk in self._storage.read(kept.key, at, end):
+                    at += len(chunk)
+                    if at > end:
+                        break
+                    yield chunk
+            except StorageError:
+                if at == begun or await self._storage.size(kept.key) != kept.size:
+                    raise
+            else:
+                if at != end:
+                    raise StorageError(f"{self._storage.describe()} has other bytes under {kept.key} than it said")
 
 
 async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -1,11 +1,11 @@
-"""The query of a list of jobs: which jobs, how many, and after which one to go on."""
+"""The query of a list of jobs: which jobs, how many, and after which one to go on; and of a video: which, and how."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -22,6 +22,7 @@ _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,6}", re.ASCII)
 _CURSOR = re.compile(rb"1:(job_[0-9a-z]{26})")
+_SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _MOST_JOBS = 100
 _LONGEST_TEXT = 200
 
@@ -46,20 +47,26 @@ def cursor_after(job: Job) -> str:
 
 def read_filters(request: Request) -> Filters:
     """Read the query of a list. Raises RefusalError (400) that names everything that is wrong with it."""
-    found = _read(request, _FILTERS)
+    found = _read(request.query_params.multi_items(), _FILTERS)
     before_id = found.pop("cursor", None)
     return Filters(**found, before_id=before_id)  # type: ignore[arg-type] # _FILTERS reads each as its type
 
 
 def read_index(request: Request) -> int:
-    """Read `?index=`, 0 when it is left out. Raises RefusalError (400)."""
-    return _read(request, {"index": _index}).get("index", 0)
+    """Read `?index=`, 0 when it is left out; beside it only `?redirect=` may stand. Raises RefusalError (400)."""
+    return _read(request.query_params.multi_items(), {"index": _index, "redirect": _switch}).get("index", 0)
 
 
-def _read(request: Request, readers: dict[str, Callable[[str], T]]) -> dict[str, T]:
+def read_redirect(request: Request) -> bool:
+    """Read `?redirect=`, True when it is left out, whatever else is in the query. Raises RefusalError (400)."""
+    given = [(name, text) for name, text in request.query_params.multi_items() if name == "redirect"]
+    return _read(given, {"redirect": _switch}).get("redirect", True)
+
+
+def _read(query: Sequence[tuple[str, str]], readers: Mapping[str, Callable[[str], T]]) -> dict[str, T]:
     problems: list[Problem] = []
     found: dict[str, T] = {}
-    for name, text in request.query_params.multi_items():
+    for name, text in query:
         reader = readers.get(name)
         if reader is None:
             problems.append(Problem(shown(name), not_a_name(name, tuple(readers), "a query parameter")))
@@ -114,6 +121,13 @@ def _index(text: str) -> int:
     if not _WHOLE.fullmatch(text):
         raise ValueError("must be the index of an artifact, for example 0")
     return int(text)
+
+
+def _switch(text: str) -> bool:
+    found = _SWITCH.get(text.lower())
+    if found is None:
+        raise ValueError("must be true or false (or 1, 0, yes, no), for example redirect=false")
+    return found
 
 
 def _cursor(text: str) -> str:
