@@ -6,7 +6,8 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 from starlette.requests import Request
@@ -35,21 +36,42 @@ def require_json(request: Request) -> None:
 async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
     """Read a body of at most `limit` bytes within `seconds` in all; no more than that is ever in memory.
 
+    Raises RefusalError (408, 413).
+    """
+    body = bytearray()
+    async with within(seconds):
+        async for chunk in bounded(request, limit):
+            body += chunk
+    return bytes(body)
+
+
+async def bounded(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    """Yield the chunks of a body of at most `limit` bytes. Raises RefusalError (413).
+
     What is too large is refused as soon as that is known, at once if Content-Length says so. The connection stays
     open then: the server throws the rest away unread, and an honest sender gets to see the answer.
-    What is too slow is answered with 408 and its connection closed: a sender that is merely slow learns why and may
-    try again, and one that is slow on purpose holds nothing any longer.
     """
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and not (_LENGTH.fullmatch(announced) and int(announced) <= limit):
         raise _too_large(limit)
-    body = bytearray()
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        yield chunk
+
+
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """Bound the time in which a body is read in all. Raises RefusalError (408).
+
+    The connection is closed then: a sender that is merely slow learns why and may try again, and one that is slow on
+    purpose holds nothing any longer.
+    """
     try:
         async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
-                    raise _too_large(limit)
+            yield
     except TimeoutError:
         raise RefusalError(
             408,
@@ -57,7 +79,6 @@ async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
             f"The body did not arrive within {seconds:g} seconds; send it again over a faster connection.",
             headers={"connection": "close"},
         ) from None
-    return bytes(body)
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
