@@ -1,32 +1,26 @@
-"""The body with which a video is asked for: which fields there are, what each may hold, and how a mistake is told.
-
-The description of a field completes the sentence "must be …", in the answer to a mistake and wherever the API is
-described.
-"""
+"""The body with which a video is asked for: which fields there are, what each may hold, and how it becomes a job."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from service.model import OnUnknown, Problem, Reference, VideoRequest
 from service.providers import Provider
 from service.store import NewJob
-from service.web.body import kind_of
-from service.web.refusals import MOST_PROBLEMS, invalid_request, not_a_name, shown
+from service.web.mistakes import NO_FIELD, read, top
+from service.web.refusals import invalid_request
 
 _MOST_METADATA = 16_384  # bytes
 _LONGEST_URL = 8_192  # characters; a data: URL is bounded by the body alone
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HTTPS = re.compile(r"https://[^\s/?#]+[^\s]*", re.IGNORECASE)
 _DATA = re.compile(r"data:[^\s,]*,[^\s]+", re.IGNORECASE)
-_NO_FIELD = "is not a field"
-_URL = "an https:// or data: URL, for example https://example.com/cat.png"
+URL = "an https:// or data: URL, for example https://example.com/cat.png"
 
 
 def _url(value: str) -> str:
@@ -60,11 +54,22 @@ class ReferenceBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     type: Literal["image", "video", "audio"] = Field(description='"image", "video" or "audio"')
-    url: Url = Field(description=_URL)
+    url: Url = Field(description=URL)
 
 
-class CreateBody(BaseModel):
-    """The JSON object of `POST /v1/jobs`. A field that is null counts as left out."""
+References = Annotated[
+    list[
+        Annotated[
+            ReferenceBody,
+            Field(description='an object such as {"type": "image", "url": "https://example.com/cat.png"}'),
+        ]
+    ],
+    Field(max_length=20),
+]
+
+
+class CommonBody(BaseModel):
+    """What every face calls by the same names. A field that is null counts as left out."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -75,7 +80,6 @@ class CreateBody(BaseModel):
     prompt: Annotated[str, StringConstraints(max_length=20_000)] | None = Field(
         None, description="a text of at most 20,000 characters"
     )
-    provider: str | None = Field(None, description="the name of a configured provider")
     duration: Annotated[int, Field(ge=1, le=3600)] | None = Field(
         None, description="whole seconds from 1 to 3600, for example 5"
     )
@@ -90,9 +94,15 @@ class CreateBody(BaseModel):
     )
     seed: int | None = Field(None, description="a whole number of at most 64 bits, for example 42")
     generate_audio: bool | None = Field(None, description="true or false")
-    first_frame: Url | None = Field(None, description=_URL)
-    last_frame: Url | None = Field(None, description=_URL)
-    references: Annotated[list[ReferenceBody], Field(max_length=20)] | None = Field(
+
+
+class CreateBody(CommonBody):
+    """The JSON object of `POST /v1/jobs`."""
+
+    provider: str | None = Field(None, description="the name of a configured provider")
+    first_frame: Url | None = Field(None, description=URL)
+    last_frame: Url | None = Field(None, description=URL)
+    references: References | None = Field(
         None,
         description='an array of at most 20 objects such as {"type": "image", "url": "https://example.com/cat.png"}',
     )
@@ -114,13 +124,8 @@ def new_job(body: Mapping[str, Any], tenant: str, providers: Mapping[str, Provid
 
     Raises RefusalError (400) that names everything that is wrong: to us, and to the provider's wire form.
     """
-    problems: list[Problem] = []
-    try:
-        wanted = CreateBody.model_validate(body)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-        problems = [_problem(each) for each in details[:MOST_PROBLEMS]]
-        wanted = _what_is_right(body, {str(each["loc"][0]) for each in details})
+    wanted, problems = read(CreateBody, body, {"model": "?"})
+    problems = [_unsupported(problem) for problem in problems]
     name = default_provider if wanted.provider is None else wanted.provider
     provider = providers.get(name)
     if provider is None:
@@ -128,18 +133,13 @@ def new_job(body: Mapping[str, Any], tenant: str, providers: Mapping[str, Provid
     request = _video_request(wanted)
     if provider is not None:
         # Of a field that is wrong anyway, the provider was not shown what was sent.
-        wrong = {_top(problem.field) for problem in problems}
-        problems += [each for each in provider.problems(request) if _top(each.field) not in wrong]
+        wrong = {top(problem.field) for problem in problems}
+        problems += [each for each in provider.problems(request) if top(each.field) not in wrong]
     if problems:
         # The fields are many: they are named once, for all that resemble none of them.
-        unknown = any(problem.message == _NO_FIELD for problem in problems)
+        unknown = any(problem.message == NO_FIELD for problem in problems)
         raise invalid_request(problems, f"The fields are {', '.join(CreateBody.model_fields)}." if unknown else "")
     return NewJob(tenant, name, request, OnUnknown(wanted.on_unknown or OnUnknown.WAIT), wanted.metadata)
-
-
-def _what_is_right(body: Mapping[str, Any], wrong: set[str]) -> CreateBody:
-    """Return the rest of a request with wrong fields, so that its other mistakes can be told in the same answer."""
-    return CreateBody.model_validate({"model": "?"} | {name: body[name] for name in body if name not in wrong})
 
 
 def _video_request(wanted: CreateBody) -> VideoRequest:
@@ -159,34 +159,7 @@ def _video_request(wanted: CreateBody) -> VideoRequest:
     )
 
 
-def _problem(error: ErrorDetails) -> Problem:
-    path, kind = error["loc"], error["type"]
-    in_reference = path[0] == "references" and len(path) > 2  # noqa: PLR2004 - references, its index, a field
-    fields = (ReferenceBody if in_reference else CreateBody).model_fields
-    field = fields.get(str(path[-1] if in_reference else path[0]))
-    if field is None:
-        return Problem(_path(path), _unknown(str(path[-1]), tuple(fields), listed=in_reference))
-    described = field.description or ""
-    if kind == "missing":
-        return Problem(_path(path), f"is required, and must be {described}")
-    if kind == "value_error" and (text := str(error["ctx"]["error"])):
-        return Problem(_path(path), text)
-    if len(path) == 2:  # noqa: PLR2004 - an element of references, not the whole
-        described = 'an object such as {"type": "image", "url": "https://example.com/cat.png"}'
-    given = f"; {kind_of(error['input'])} was sent" if kind.endswith("_type") else ""
-    return Problem(_path(path), f"must be {described}{given}")
-
-
-def _unknown(name: str, fields: Sequence[str], *, listed: bool) -> str:
-    if name == "notify_url":
-        return "is not supported yet; read the job or its events to learn how it goes"
-    return not_a_name(name, fields, "a field", listed=listed)
-
-
-def _path(steps: Sequence[int | str]) -> str:
-    """Write `("references", 0, "url")` as `references[0].url`."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{shown(step)}" for step in steps).removeprefix(".")
-
-
-def _top(path: str) -> str:
-    return re.split(r"[.\[]", path, maxsplit=1)[0]
+def _unsupported(problem: Problem) -> Problem:
+    if problem.field != "notify_url":
+        return problem
+    return Problem(problem.field, "is not supported yet; read the job or its events to learn how it goes")
