@@ -33,5 +33,6 @@ Row 4: what is run.
     check.py         `reelkeeper check`
     stage.py         `reelkeeper sandbox` and `demo`: a sandbox, and a service that plays against it
     tables.py        rows of keys and jobs, for people and for programs
+    commands/        `reelkeeper keys` and `jobs`
     __main__.py      the command line
 """

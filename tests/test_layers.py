@@ -19,10 +19,11 @@ ROWS = (
     {"workers", "web", "sandbox"},
     {"assembly"},
     {"check", "stage", "tables"},
+    {"commands"},
     {"__main__"},
 )
 ROW = {unit: row for row, units in enumerate(ROWS) for unit in units}
-COMPOSING = ROWS[-3] | ROWS[-2] | ROWS[-1]  # they build the objects; all others get theirs by constructor
+COMPOSING = ROWS[-4] | ROWS[-3] | ROWS[-2] | ROWS[-1]  # they build the objects; all others get theirs by constructor
 
 ONLY_IN: Mapping[str, set[str]] = {
     # What is ours, where a lower row does not mean that everybody above may know it:
@@ -41,7 +42,7 @@ ONLY_IN: Mapping[str, set[str]] = {
     "starlette": {"web", "sandbox", "assembly"},
     "uvicorn": {"web", "sandbox", "assembly"},
     "structlog": {"logs", "media", "workers", "web", "sandbox"} | COMPOSING,
-    "typer": {"__main__"},
+    "typer": {"commands", "__main__"},
 }
 WITHOUT_IO = ROWS[0]
 IO = {"aiosqlite", "anyio", "asyncio", "http", "httpx", "logging", "os", "pathlib", "requests", "shutil", "socket"} | {

@@ -5,7 +5,17 @@ workers, `deliveries` for what callers are owed, `catalogue` for models, `erasur
 for API keys; `transaction` is what their sentences are made of.
 """
 
-from service.store.accepting import Call, Created, Creation, Idempotency, JobDeleted, KeyReused, NewJob, OutOfCredits
+from service.store.accepting import (
+    Call,
+    Created,
+    Creation,
+    Idempotency,
+    JobDeleted,
+    KeyReused,
+    NewJob,
+    OutOfCredits,
+    repeated,
+)
 from service.store.catalogue import Catalogue
 from service.store.claims import Claims
 from service.store.deliveries import Deliveries
@@ -35,4 +45,5 @@ __all__ = [
     "Store",
     "Timing",
     "Verdict",
+    "repeated",
 ]

@@ -33,6 +33,21 @@ class NewJob:
     retry_of: str | None = None
 
 
+def repeated(job: Job, request: VideoRequest) -> NewJob:
+    """Return the wish for the same video once more; `request` is the job's, whole."""
+    return NewJob(
+        tenant=job.tenant,
+        provider=job.provider,
+        request=request,
+        on_unknown=job.on_unknown,
+        metadata=job.metadata,
+        face=job.face,
+        notify_url=job.notify_url,
+        notify_secret=job.notify_secret,
+        retry_of=job.id,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Idempotency:
     """The caller's promise that calls with this key are one call. `fingerprint` is a hash of the canonical body."""

@@ -131,9 +131,23 @@ def test_keys_are_listed_without_themselves_and_revoked(shell: Shell) -> None:
 
 @pytest.mark.parametrize("tenant", ["", "Studio", "a/b", "..", "-a", "a" * 64, "ä"])
 def test_a_tenant_that_could_not_be_part_of_a_path_is_refused(tenant: str, shell: Shell) -> None:
-    assert "for example --tenant studio" in shell.fails("keys", "create", "x", f"--tenant={tenant}", code=2)
+    assert "for example studio" in shell.fails("keys", "create", "x", f"--tenant={tenant}", code=2)
+    assert "for example studio" in shell.fails("keys", "delivery-secret", "--", tenant, code=2)
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "\x1b[31m"])
 def test_a_name_that_nobody_could_read_is_refused(name: str, shell: Shell) -> None:
     assert "NAME must be text on one line" in shell.fails("keys", "create", name, code=2)
+
+
+def test_a_key_can_be_made_strict(shell: Shell) -> None:
+    shell.run("keys", "create", "strict", "--dedupe-window", "3600", "--per-minute", "30")
+    [key] = shell.with_records(lambda records: records.keys.all())
+    assert (key.dedupe_window_ms, key.creates_per_minute) == (3_600_000, 30)
+
+
+def test_the_secret_of_a_tenants_deliveries_is_all_of_standard_output(shell: Shell) -> None:
+    answer = shell.run("keys", "delivery-secret", "studio")
+    assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=\n", answer.stdout)
+    assert answer.stdout == shell.run("keys", "delivery-secret", "studio").stdout
+    assert answer.stdout != shell.run("keys", "delivery-secret").stdout

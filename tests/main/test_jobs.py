@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from service import __main__ as command_line
 from service.assembly import Records
+from service.commands import jobs, keys
 from service.model import Artifact, ErrorCode, Job, JobError, Output, Report, Source, State, Status, VideoRequest
-from service.store import NewJob
+from service.store import Created, NewJob
 from tests.main.shell import Shell
 
 JOB_ID = re.compile(r"job_[0-9a-z]{26}")
@@ -25,7 +25,7 @@ JOB_ID = re.compile(r"job_[0-9a-z]{26}")
 
 async def queued(records: Records, model: str = "google/veo-3.1") -> Job:
     created = await records.store.create_job(NewJob("studio", "openrouter", VideoRequest(model=model, prompt="a cat")))
-    assert not hasattr(created, "job_id")
+    assert isinstance(created, Created)
     return created.job
 
 
@@ -96,7 +96,7 @@ def test_jobs_are_listed_by_every_state_and_by_no_other_word(shell: Shell) -> No
 def test_ids_are_whole_on_a_narrow_terminal(columns: int, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     job = shell.with_records(refused)
     terminal = io.StringIO()
-    monkeypatch.setattr(command_line, "_out", Console(file=terminal, force_terminal=True, width=columns))
+    monkeypatch.setattr(jobs, "out", Console(file=terminal, force_terminal=True, width=columns))
     assert shell.run("jobs", "list").exit_code == 0
     assert JOB_ID.findall(terminal.getvalue()) == [job.id]
     assert "…" not in terminal.getvalue()
@@ -106,7 +106,8 @@ def test_ids_are_whole_on_a_narrow_terminal(columns: int, shell: Shell, monkeypa
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What a terminal of 80 columns shows."""
     screen = io.StringIO()
-    monkeypatch.setattr(command_line, "_out", Console(file=screen, force_terminal=True, width=80))
+    for commands in (jobs, keys):
+        monkeypatch.setattr(commands, "out", Console(file=screen, force_terminal=True, width=80))
     return screen
 
 
@@ -147,7 +148,7 @@ def test_what_a_caller_named_cannot_steer_a_terminal(shell: Shell, monkeypatch: 
     shell.with_records(lambda records: queued(records, "[/]\x1b]0;title\x07\tmodel"))
     plain = shell.run("jobs", "list").stdout
     terminal = io.StringIO()
-    monkeypatch.setattr(command_line, "_out", Console(file=terminal, force_terminal=True, width=140))
+    monkeypatch.setattr(jobs, "out", Console(file=terminal, force_terminal=True, width=140))
     assert shell.run("jobs", "list").exit_code == 0
     for shown in (plain, terminal.getvalue()):
         assert "[/]\ufffd]0;title\ufffd\ufffdmodel" in shown
@@ -245,3 +246,41 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(shell: Shell) -> None:
     )
     os.close(writing)
     assert done.stderr == ""
+
+
+def test_a_job_that_brought_no_video_is_made_again(shell: Shell) -> None:
+    job = shell.with_records(refused)
+    said = shell.run("jobs", "retry", job.id).stdout
+    [new_id] = JOB_ID.findall(said)
+    assert said == f"{new_id} is queued\n"
+    again = shell.with_records(lambda records: records.store.job(new_id))
+    assert again is not None
+    assert (again.retry_of, again.request) == (job.id, job.request)
+
+
+def test_a_job_that_goes_on_is_not_made_again(shell: Shell) -> None:
+    job = shell.with_records(queued)
+    assert "only a job that ended without a video" in shell.fails("jobs", "retry", job.id)
+
+
+def test_a_caller_who_named_no_address_is_told_nothing(shell: Shell) -> None:
+    job = shell.with_records(refused)
+    assert "its caller named no address" in shell.fails("jobs", "redeliver", job.id)
+
+
+async def told(records: Records) -> Job:
+    request = VideoRequest(model="google/veo-3.1", prompt="a cat")
+    created = await records.store.create_job(
+        NewJob("studio", "openrouter", request, notify_url="https://backend.example.com/done")
+    )
+    assert isinstance(created, Created)
+    ended = await records.store.cancel(created.job.id)
+    assert ended is not None
+    return ended
+
+
+def test_a_message_is_sent_once_more(shell: Shell) -> None:
+    job = shell.with_records(told)
+    assert shell.run("jobs", "redeliver", job.id).stdout == f"{job.id} is cancelled\n"
+    [(delivery, _)] = shell.with_records(lambda records: records.deliveries.of(job.id))
+    assert delivery.state == "pending"

@@ -177,7 +177,7 @@ def test_the_demonstration_can_be_stopped_before_its_end(shell: Shell) -> None:
 
 def test_the_demonstration_stands_beside_what_has_its_usual_port(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
-    monkeypatch.setattr(command_line, "_out", Console(file=screen))
+    monkeypatch.setattr(command_line, "out", Console(file=screen))
     with listen("127.0.0.1", 0) as taken:
         usual = taken.getsockname()[1]
         monkeypatch.setattr(command_line, "USUAL_PORT", usual)
