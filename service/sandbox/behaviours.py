@@ -26,6 +26,7 @@ class Submit(Enum):
     BAD_GATEWAY = auto()  # accepted, and a proxy's 502
     HANG = auto()  # accepted, and no answer
     RESET = auto()  # accepted, and the connection is reset
+    PAGE = auto()  # accepted, and a web page with status 200
     REFUSE = auto()  # `refusal` is the HTTP status, `refusals` how often (None: always)
 
 
@@ -140,6 +141,11 @@ _TABLE: Final = (
         name="accepted-then-reset",
         sentence="Accepts the job and resets the connection; the callback comes.",
         submit=Submit.RESET,
+    ),
+    Behaviour(
+        name="accepted-then-html",
+        sentence="Accepts the job and answers with a web page and status 200; the callback comes.",
+        submit=Submit.PAGE,
     ),
     Behaviour(name="refused-400", sentence="Refuses the request as invalid.", submit=Submit.REFUSE, refusal=400),
     Behaviour(name="refused-402", sentence="Refuses for want of credits.", submit=Submit.REFUSE, refusal=402),

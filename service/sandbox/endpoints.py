@@ -27,6 +27,7 @@ _BAD_GATEWAY: Final = (
     "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
     "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 )
+_PAGE: Final = "<!doctype html>\n<title>Just a moment...</title>\n<p>Checking your browser.</p>\n"
 
 
 class Endpoints:
@@ -60,7 +61,7 @@ class Endpoints:
         ]
 
     async def models(self, _request: Request) -> Response:
-        """List every behaviour; no key is needed."""
+        """List what can be asked for; no key is needed."""
         return self._dialect.models()
 
     async def submit(self, request: Request) -> Response:
@@ -157,6 +158,8 @@ class Endpoints:
             self._callbacks.plan(job)
         if submit is Submit.BAD_GATEWAY:
             return HTMLResponse(_BAD_GATEWAY, 502)
+        if submit is Submit.PAGE:
+            return HTMLResponse(_PAGE)
         if submit is Submit.HANG:
             return _Silence()
         if submit is Submit.RESET:

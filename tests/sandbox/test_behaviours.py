@@ -32,9 +32,10 @@ def test_every_behaviour_has_a_sentence_and_a_plain_name() -> None:
         assert behaviour.sentence.endswith(".")
 
 
-async def test_a_502_page_comes_after_the_job_was_accepted(house: House, dialect: str) -> None:
-    answer = await house.submit(dialect, "accepted-then-502")
-    assert (answer.status_code, answer.headers["content-type"]) == (502, "text/html; charset=utf-8")
+@pytest.mark.parametrize(("name", "status"), [("accepted-then-502", 502), ("accepted-then-html", 200)])
+async def test_a_page_comes_after_the_job_was_accepted(house: House, dialect: str, name: str, status: int) -> None:
+    answer = await house.submit(dialect, name)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "text/html; charset=utf-8")
     path = await accepted_job(house, dialect)
     house.clock.advance(2_000)
     assert await house.sandbox.run_once() == 1

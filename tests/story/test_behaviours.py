@@ -44,6 +44,7 @@ ENDINGS: dict[str, Ending | dict[str, Ending]] = {
     "accepted-then-502": Ending(ADOPTED),
     "accepted-then-hangs": Ending(ADOPTED),
     "accepted-then-reset": Ending(ADOPTED),
+    "accepted-then-html": Ending(ADOPTED),
     "refused-400": Ending("failed", "invalid_request", paid=0, told=None, callbacks=()),
     "refused-402": Ending("failed", "provider_credits", paid=0, told=None, callbacks=()),
     "rate-limited": Ending("queued submitting queued submitting " + KEPT),
