@@ -7,16 +7,18 @@ a name that resolves anew cannot reach into the operator's own network (server-s
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import re
 import socket
+import threading
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,9 +32,10 @@ SETTING = "REELKEEPER_ALLOWED_PRIVATE_HOSTS"
 _IDENTITY = {"accept-encoding": "identity"}
 _MOST_REDIRECTS = 5
 _DNS_SECONDS = 60
+_NAME_SECONDS = 10
+_MOST_PORT = 65_535
 _JUDGED_EVERY = 60.0  # s
 _SLOWEST = 10_240  # bytes a second: a server that drips must not hold a place for an hour
-_LONGEST_WAIT_MS = 3_600_000
 _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 
 # Many servers close an idle connection after 5 s. A paid call that is sent into a connection at the moment when it
@@ -126,13 +129,21 @@ def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
         port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
         if (_normal(url.host), port) in allowed:
             return
+        if port > _MOST_PORT:
+            raise httpx.UnsupportedProtocol(f"there is no port {port}", request=request)
         if url.scheme != "https":
             raise httpx.UnsupportedProtocol(
                 f"only https URLs are fetched, or http ones of a host in {SETTING}", request=request
             )
         # httpx-secure connects to a name once before it judges the address. To refuse before that, and whenever any
         # of a name's addresses is not public, keeps strangers from finding out which of our ports are open.
-        for address in await _resolve(url.host, port):
+        try:
+            addresses = await _resolve(url.host, port)
+        except TimeoutError as error:  # which is an OSError, too
+            raise httpx.ConnectTimeout(f"its name was not found within {_NAME_SECONDS} s", request=request) from error
+        except OSError as error:
+            raise httpx.ConnectError(str(error), request=request) from error
+        for address in addresses:
             if not is_public(address):
                 raise SSRFProtectionError("refused", request=request, hostname=url.host, ip_addr=address, port=port)
 
@@ -151,11 +162,21 @@ def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
 
 
 async def _resolve(host: str, port: int) -> list[IPv4Address | IPv6Address]:
-    """Return all addresses of a host; none when it has none, which the connection then finds out itself."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return []
+    """Return all addresses of a host. Raises OSError when it has none, TimeoutError, and UnicodeError for no name."""
+    looked: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
+    looked.set_running_or_notify_cancel()
+
+    def look_up() -> None:
+        try:
+            looked.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
+            looked.set_exception(error)
+
+    # The event loop has a handful of threads for looking up names: a few names whose server is dead would keep every
+    # other one waiting, those of providers too. So each stranger's name has a thread of its own.
+    threading.Thread(target=look_up, name="look-up", daemon=True).start()
+    async with asyncio.timeout(_NAME_SECONDS):
+        found = await asyncio.wrap_future(looked)
     return [ip_address(each[4][0]) for each in found]
 
 
@@ -180,8 +201,10 @@ def reason(error: httpx.HTTPError) -> str:
     return f"{kind}: {error}" if str(error) else kind
 
 
-def retry_after_ms(headers: httpx.Headers, now_ms: int, reset: str | None = None) -> int | None:
-    """Return how long the server asks us to wait, at most an hour: `retry-after-ms`, or `Retry-After` in either form.
+def retry_after_ms(
+    headers: httpx.Headers, now_ms: int, reset: str | None = None, *, most_ms: int = 3_600_000
+) -> int | None:
+    """Return how long the server asks us to wait, at most `most_ms`: `retry-after-ms`, or either `Retry-After`.
 
     `reset` names a header that tells instead, as an absolute unix second, when a rate limit ends.
     """
@@ -192,7 +215,7 @@ def retry_after_ms(headers: httpx.Headers, now_ms: int, reset: str | None = None
         wait = _until(_date_ms(headers.get("retry-after")), now_ms)
     if wait is None and reset is not None:
         wait = _until(_scaled(_number(headers.get(reset))), now_ms)
-    return None if wait is None else min(int(wait), _LONGEST_WAIT_MS)
+    return None if wait is None else min(int(wait), most_ms)
 
 
 class Download:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -30,6 +33,7 @@ from service.outbound import (
     reason,
 )
 from tests.servers import Loopback, answer, free_ports, loopback
+from tests.turns import until
 
 KEY = {"Authorization": "Bearer canary-key"}
 
@@ -195,6 +199,48 @@ async def test_a_name_that_changes_its_address_between_two_looks_is_refused(monk
         with pytest.raises(OutputError, match="not on the public internet"):
             await fetch(f"https://localhost:{server.host.rpartition(':')[2]}/")
         assert server.requests == []
+
+
+async def test_names_that_nobody_answers_for_keep_no_other_name_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    release, looking = threading.Event(), []
+    look_up = socket.getaddrinfo
+
+    def stuck(host: str | bytes, *rest: object, **options: Any) -> Any:  # noqa: ANN401 - as it is there
+        if isinstance(host, str) and host.endswith(".dead.example"):
+            looking.append(host)
+            release.wait(20)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return look_up(host, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", stuck)
+    async with loopback(answer(b"quick")) as server, public_client([]) as client, provider_client() as asking:
+        urls = [f"https://{number}.dead.example/" for number in range(64)]
+        hanging = [asyncio.create_task(client.get(url)) for url in urls]
+        try:
+            await until(lambda: len(looking) == 64)
+            quick = server.url().replace("127.0.0.1", "localhost")
+            assert (await ask(asking, asking.build_request("GET", quick), seconds=5)).body == b"quick"
+        finally:
+            release.set()
+        errors = await asyncio.gather(*hanging, return_exceptions=True)
+    assert {type(error) for error in errors} == {httpx.ConnectError}
+    assert "Temporary failure" in str(errors[0])
+
+
+async def test_a_name_that_is_not_found_in_time_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(20))
+    monkeypatch.setattr(outbound, "_NAME_SECONDS", 0.05)
+    try:
+        with pytest.raises(OutputError, match=r"its name was not found within 0\.05 s"):
+            await fetch("https://dead.example/")
+    finally:
+        release.set()
+
+
+async def test_a_port_that_cannot_be_is_refused() -> None:
+    with pytest.raises(OutputError, match="there is no port 99999"):
+        await fetch("https://8.8.8.8:99999/")
 
 
 @pytest.mark.parametrize("address", ["[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "10.0.0.1"])
