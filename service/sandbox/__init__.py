@@ -6,7 +6,7 @@ In reading order:
     jobs.py         what it accepted, sent and served: the ledger
     dialect.py      what a wire format has to answer
     openrouter.py   OpenRouter's wire format
-    llmgateway.py   LLM Gateway's wire format; zod.py is its check of a create body
+    llmgateway.py   LLM Gateway's wire format; zod.py is its check of a create body, catalogue.py its list of models
     endpoints.py    submit, poll, download: the same for both
     downloads.py    an output's bytes, whole or spoilt
     connection.py   dropping a connection for real

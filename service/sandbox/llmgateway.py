@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.datastructures import Headers
@@ -11,15 +11,16 @@ from starlette.responses import Response
 
 from service import signing
 from service.clock import Clock
-from service.sandbox.behaviours import BEHAVIOURS, PREFIX, Behaviour, Failure
+from service.sandbox import catalogue
+from service.sandbox.behaviours import BEHAVIOURS, PREFIX, Failure
 from service.sandbox.dialect import FORGED_KEY, Message, Order, bearer, compact, random_name, read_object
 from service.sandbox.jobs import ProviderJob
 from service.sandbox.links import Links
-from service.sandbox.zod import SIZES, issues
+from service.sandbox.zod import issues
 
-_CREATED: Final = 1_767_225_600  # the models' birthday, unix seconds
 _DEFAULT_MODEL: Final = "veo-3.1-generate-preview"
-_SECONDS: Final = range(1, 61)
+_OK: Final = PREFIX + "ok"
+_SECONDS: Final = range(1, catalogue.LONGEST_S + 1)
 _LIMIT: Final = 120  # requests a minute, as its 429 says
 
 _WORDS: Final = {"cancelled": "canceled"}
@@ -86,19 +87,21 @@ class LLMGateway:
         if refusal := self.stranger(headers):
             return refusal
         asked = request.get("model", _DEFAULT_MODEL)
-        behaviour = BEHAVIOURS.get(asked if asked.startswith(PREFIX) else PREFIX + asked)
+        real = catalogue.provider_of(asked)  # by its real name a model behaves
+        behaviour = BEHAVIOURS.get(_OK if real else asked if asked.startswith(PREFIX) else PREFIX + asked)
         if behaviour is None:
             return self.error(400, _UNSUPPORTED_MODEL)
+        model = real or behaviour.model
         if request["seconds"] not in _SECONDS:
             offered = ", ".join(f"{seconds}s" for seconds in _SECONDS)
             return self.error(
                 400,
-                f"Requested parameters are not supported for {behaviour.model}. sandbox: duration "
+                f"Requested parameters are not supported for {model}. sandbox: duration "
                 f"{request['seconds']}s is unsupported (supported durations: {offered}).",
             )
         return Order(
             behaviour,
-            behaviour.model,
+            model,
             request["prompt"],
             request,
             request.get("callback_url"),
@@ -163,8 +166,8 @@ class LLMGateway:
         return Message(headers, body)
 
     def models(self) -> Response:
-        """List every behaviour in the form of its public catalogue."""
-        return self._json(200, {"data": [_model(behaviour) for behaviour in BEHAVIOURS.values()]})
+        """List its public catalogue, to which every behaviour is added."""
+        return self._json(200, {"data": catalogue.models()})
 
     def content_headers(self) -> dict[str, str]:
         """Return the trace id that every answer carries."""
@@ -205,40 +208,3 @@ def _error(job: ProviderJob) -> dict[str, Any]:
     code, message = _FAILURES[job.behaviour.failure]
     innermost = {"code": code, "message": message}
     return {"code": code, "details": {"code": code, "details": innermost, "message": message}, "message": message}
-
-
-def _model(behaviour: Behaviour) -> dict[str, Any]:
-    pricing = {"prompt": "0", "completion": "0", "image": "0", "per_second": {"default": "0.05"}}
-    unused: Sequence[str] = ("request", "input_cache_read", "input_cache_write", "web_search", "internal_reasoning")
-    return {
-        "id": behaviour.model,
-        "name": f"Sandbox: {behaviour.name}",
-        "created": _CREATED,
-        "description": behaviour.sentence,
-        "family": "sandbox",
-        "architecture": {"input_modalities": ["text", "image"], "output_modalities": ["video"], "tokenizer": "GPT"},
-        "top_provider": {"is_moderated": True},
-        "providers": [
-            {
-                "providerId": "sandbox",
-                "externalId": behaviour.name,
-                "supportedVideoSizes": SIZES,
-                "supportsVideoAudio": True,
-                "supportsVideoWithoutAudio": True,
-                "pricing": pricing,
-                "streaming": False,
-                "vision": True,
-                "cancellation": False,
-                "tools": False,
-                "parallelToolCalls": False,
-                "reasoning": False,
-                "stability": "stable",
-            }
-        ],
-        "pricing": pricing | dict.fromkeys(unused, "0"),
-        "per_request_limits": {"max_video_duration_seconds": str(_SECONDS[-1])},
-        "supported_parameters": [],
-        "json_output": False,
-        "structured_outputs": False,
-        "free": False,
-    }

@@ -300,9 +300,46 @@ async def test_what_has_no_route_is_404_as_text(house: House, method: str, path:
 
 async def test_the_catalogue_lists_every_behaviour_as_a_video_model(house: House) -> None:
     models = (await house.http.get("/v1/models")).json()["data"]
-    assert [model["id"] for model in models] == list(BEHAVIOURS)
-    assert [model["description"] for model in models] == [behaviour.sentence for behaviour in BEHAVIOURS.values()]
-    for model in models:
+    behaviours = [model for model in models if model["id"].startswith("sandbox/")]
+    assert [model["id"] for model in behaviours] == list(BEHAVIOURS)
+    assert [model["description"] for model in behaviours] == [each.sentence for each in BEHAVIOURS.values()]
+    for model in behaviours:
         assert "video" in model["architecture"]["output_modalities"]
         assert model["providers"][0]["supportedVideoSizes"][0] == "848x480"
         assert model["pricing"]["per_second"] == {"default": "0.05"}
+
+
+async def test_the_catalogue_holds_the_gateways_own_video_models_among_others(house: House) -> None:
+    models = (await house.http.get("/v1/models")).json()["data"]
+    own = [model for model in models if not model["id"].startswith("sandbox/")]
+    videos = [model["id"] for model in own if "video" in model["architecture"]["output_modalities"]]
+    assert len(videos) == 13
+    assert {"veo-3.1-generate-preview", "kling-v3-0-turbo", "seedance-2-5"} < set(videos)
+    assert "gpt-4o" in {model["id"] for model in own} - set(videos)
+    required = {"id", "name", "family", "architecture", "top_provider", "providers", "pricing", "json_output"}
+    for model in own:
+        assert required | {"structured_outputs"} <= set(model)
+        assert all(("supportedVideoSizes" in each) is (model["id"] in videos) for each in model["providers"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "used"),
+    [
+        ({}, "google-vertex/veo-3.1-generate-preview"),
+        ({"model": "seedance-2-0"}, "bytedance/seedance-2-0"),
+        ({"model": "avalanche/veo-3.1-generate-preview"}, "avalanche/veo-3.1-generate-preview"),
+    ],
+)
+async def test_a_model_by_its_real_name_is_made_and_shown_with_its_provider(
+    house: House, asked: dict[str, str], used: str
+) -> None:
+    answer = await house.http.post("/v1/videos", json={"prompt": "a cat", "seconds": 4, **asked})
+    assert (answer.status_code, answer.json()["model"]) == (200, used)
+    house.clock.advance(2_000)
+    polled = await house.http.get(f"/v1/videos/{answer.json()['id']}")
+    assert polled.json()["status"] == "completed"
+
+
+@pytest.mark.parametrize("model", ["avalanche/seedance-2-0", "seedance-2-0/", "seedance"])
+async def test_no_other_provider_makes_it(house: House, model: str) -> None:
+    assert (await house.http.post("/v1/videos", json={**RIGHT, "model": model})).status_code == 400
