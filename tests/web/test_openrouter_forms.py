@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from typing import Any
 
 import pytest
 
-from service.model import Artifact, Billable, ErrorCode, Job, JobError, State
-from service.web.openrouter_forms import OpenRouterForms
+from service.model import Artifact, Billable, ErrorCode, Job, JobError, Problem, State, VideoRequest
+from service.web.mistakes import read
+from service.web.openrouter_forms import OpenRouterBody, OpenRouterForms, elsewhere, in_its_words, video_request
 from tests.web.house import PUBLIC_URL, House
 
 FORMS = OpenRouterForms(PUBLIC_URL)
@@ -76,3 +79,154 @@ def test_an_error_of_ours_quotes_nobody(job: Job) -> None:
 @pytest.mark.parametrize("state", list(State))
 def test_no_field_is_null(job: Job, state: State) -> None:
     assert None not in FORMS.job(dataclasses.replace(job, state=state)).values()
+
+
+# A request, as it is read
+
+EVERYTHING: dict[str, Any] = {
+    "model": "google/veo-3.1",
+    "prompt": "a red kite",
+    "aspect_ratio": "16:9",
+    "callback_url": "https://example.com/hooks",
+    "creativity": 3,
+    "duration": 8,
+    "frame_images": [
+        {"type": "image_url", "image_url": {"url": "https://example.com/z.png"}, "frame_type": "last_frame"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}, "frame_type": "first_frame"},
+    ],
+    "generate_audio": False,
+    "input_references": [
+        {"type": "image_url", "image_url": {"url": "https://example.com/b.png"}},
+        {"type": "audio_url", "audio_url": {"url": "https://example.com/c.mp3"}},
+        {"type": "video_url", "video_url": {"url": "https://example.com/d.mp4"}},
+    ],
+    "previous_job_id": "gen-vid-1",
+    "provider": {"options": {"google-vertex": {"parameters": {"a": None}}, "llmgateway": {"watermark": False}}},
+    "resolution": "1080p",
+    "seed": 0,
+    "session_id": "s",
+    "size": "1920x1080",
+    "trace": {"trace_id": "t", "mine": [1]},
+    "upscale_factor": 2.5,
+    "user": "u",
+    "born_next_month": {"x": [None]},
+}
+
+
+def asked(body: dict[str, Any], provider: str = "openrouter") -> VideoRequest:
+    wanted, problems = read(OpenRouterBody, body, {"model": "?"})
+    assert problems == []
+    return video_request(wanted, provider)
+
+
+def mistakes(body: dict[str, Any]) -> dict[str, str]:
+    _, problems = read(OpenRouterBody, {"model": "m", **body}, {"model": "?"})
+    return {problem.field: problem.message for problem in problems}
+
+
+def test_every_field_of_the_contract_reaches_the_provider() -> None:
+    passed = ("creativity", "previous_job_id", "provider", "session_id", "trace", "upscale_factor", "user")
+    assert json.loads(asked(EVERYTHING).to_json()) == {
+        "model": "google/veo-3.1",
+        "prompt": "a red kite",
+        "duration": 8,
+        "aspect_ratio": "16:9",
+        "resolution": "1080p",
+        "size": "1920x1080",
+        "seed": 0,
+        "generate_audio": False,
+        "first_frame": "data:image/png;base64,AAAA",
+        "last_frame": "https://example.com/z.png",
+        "references": [
+            {"type": "image", "url": "https://example.com/b.png"},
+            {"type": "audio", "url": "https://example.com/c.mp3"},
+            {"type": "video", "url": "https://example.com/d.mp4"},
+        ],
+        "provider_options": {name: EVERYTHING[name] for name in (*passed, "born_next_month")},
+    }
+
+
+def test_null_is_the_same_as_leaving_out() -> None:
+    body = dict.fromkeys(EVERYTHING) | {"model": "m"}
+    assert asked(body) == asked({"model": "m"}) == VideoRequest("m")
+
+
+def test_another_provider_gets_its_own_options_and_nothing_for_openrouters_logs() -> None:
+    made = asked(EVERYTHING, "llmgateway")
+    assert made.provider_options == {
+        "creativity": 3,
+        "previous_job_id": "gen-vid-1",
+        "upscale_factor": 2.5,
+        "born_next_month": {"x": [None]},
+        "watermark": False,
+    }
+
+
+@pytest.mark.parametrize("provider", [{}, {"options": None}, {"options": []}, {"options": {"llmgateway": 5}}])
+def test_options_that_are_for_nobody_are_dropped_as_openrouter_drops_them(provider: dict[str, Any]) -> None:
+    assert asked({"model": "m", "provider": provider}, "llmgateway").provider_options == {}
+
+
+def test_what_only_openrouter_can_do_is_not_asked_of_others_in_vain() -> None:
+    wanted, _ = read(OpenRouterBody, EVERYTHING, {"model": "?"})
+    assert elsewhere(wanted, "openrouter") == []
+    assert [each.field for each in elsewhere(wanted, "llmgateway")] == [
+        "previous_job_id",
+        "creativity",
+        "upscale_factor",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({"model": 5}, "model", "must be the provider's name of a model"),
+        ({"duration": "8"}, "duration", "must be whole seconds from 1 to 3600, for example 5; a string was sent"),
+        ({"duration": 0}, "duration", "must be whole seconds"),
+        ({"seed": 1.5}, "seed", "must be a whole number"),
+        ({"frame_images": {}}, "frame_images", "must be an array of at most 2 objects"),
+        ({"frame_images": [5]}, "frame_images[0]", 'must be an object such as {"type": "image_url"'),
+        ({"frame_images": [{}]}, "frame_images[0].frame_type", 'is required, and must be "first_frame" or'),
+        ({"frame_images": [{"image_url": {}}]}, "frame_images[0].image_url.url", "is required, and must be an https"),
+        ({"frame_images": [{"image_url": "u"}]}, "frame_images[0].image_url", 'must be an object such as {"url"'),
+        ({"frame_images": [{"frame_type": "middle"}]}, "frame_images[0].frame_type", 'must be "first_frame" or "last'),
+        ({"frame_images": [EVERYTHING["frame_images"][0]] * 2}, "frame_images", "must hold at most one first_frame"),
+        ({"frame_images": [EVERYTHING["frame_images"][0]] * 3}, "frame_images", "must be an array of at most 2"),
+        ({"input_references": [{"type": "text"}]}, "input_references[0].type", 'must be "image_url", "audio_url" or'),
+        (
+            {"input_references": [{"type": "audio_url"}]},
+            "input_references[0]",
+            "must hold audio_url, an object such as",
+        ),
+        (
+            {"input_references": [{"type": "image_url", "image_url": {"url": "http://a.example/b.png"}}]},
+            "input_references[0].image_url.url",
+            "must begin with https://",
+        ),
+        ({"previous_job_id": ""}, "previous_job_id", "must be the id of an earlier job"),
+        ({"provider": "llmgateway"}, "provider", "named in the header x-reelkeeper-provider; a string was sent"),
+        ({"creativity": True}, "creativity", "must be a whole number"),
+        ({"upscale_factor": 0}, "upscale_factor", "must be a number above 0"),
+        ({"session_id": "s" * 257}, "session_id", "must be a string of at most 256 characters"),
+        ({"trace": []}, "trace", "must be an object"),
+        ({"user": 5}, "user", "must be a string"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(body: dict[str, Any], field: str, message: str) -> None:
+    found = mistakes(body)
+    assert field in found, found
+    assert message in found[field]
+    assert {name.partition("[")[0] for name in found} == set(body)
+
+
+def test_what_a_provider_says_of_a_request_is_said_in_the_dialects_words() -> None:
+    problems = [
+        Problem("last_frame", "needs a first_frame with it"),
+        Problem("references[1].url", "either frames or references, not both, nor reference_images"),
+        Problem("provider_options.callback_secret", "the service sets this itself"),
+    ]
+    assert in_its_words(problems) == [
+        Problem("frame_images", "needs a first_frame with it"),
+        Problem("input_references[1].url", "either frames or input_references, not both, nor reference_images"),
+        Problem("callback_secret", "the service sets this itself"),
+    ]
