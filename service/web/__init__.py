@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,12 +27,16 @@ from service.providers import Provider
 from service.storage import Storage
 from service.store import Catalogue, Deliveries, KeyStore, Store
 from service.vault import Vault
+from service.web.actions import Actions
+from service.web.batch import Batch
 from service.web.callbacks import Callbacks
 from service.web.callers import Callers
 from service.web.content import Content, Posters
 from service.web.creating import Creating
+from service.web.events import Events
 from service.web.jobs import Jobs
 from service.web.refusals import RefusalError
+from service.web.requests import NewJobs
 from service.web.status import Status, Troubles
 from service.web.views import Views
 
@@ -58,25 +62,30 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     link_seconds: int = 0,
     allowed_private_hosts: Collection[str] = (),
     open_status: bool = False,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Starlette:
     """Bind every path to its handler.
 
     `public_url` has no trailing slash; `workers` tells what is wrong with each worker; signed links to storage live for
     `link_seconds` (0: none are made); callers may be told at `allowed_private_hosts` (`host:port`); `open_status` shows
-    the status without a key, for a demonstration on loopback.
+    the status without a key, for a demonstration on loopback; `stopping` tells streams without an end to end.
     """
     views = Views(public_url)
     callers = Callers(keys, store)
     ids = Ids(clock)
     creating = Creating(store, clock, ids)
-    jobs = Jobs(
+    new_jobs = NewJobs(providers, default_provider, allowed_private_hosts)
+    jobs = Jobs(store=store, callers=callers, creating=creating, new_jobs=new_jobs, views=views)
+    batch = Batch(store=store, callers=callers, creating=creating, new_jobs=new_jobs, views=views, refused=answer_to)
+    actions = Actions(
         store=store,
+        deliveries=deliveries,
         callers=callers,
         creating=creating,
         providers=providers,
-        default_provider=default_provider,
         views=views,
     )
+    events = Events(store=store, callers=callers, views=views, stopping=stopping)
     content = Content(callers=callers, storage=storage, views=views, posters=posters, link_seconds=link_seconds)
     callbacks = Callbacks(store=store, providers=providers, vault=vault, clock=clock)
     status = Status(
@@ -92,8 +101,13 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/v1/jobs", jobs.create, methods=["POST"]),
             Route("/v1/jobs", jobs.page, methods=["GET"]),
             Route("/v1/jobs/{job_id}", jobs.read, methods=["GET"]),
-            Route("/v1/jobs/{job_id}/events", jobs.events, methods=["GET"]),
-            Route("/v1/jobs/{job_id}/cancel", jobs.cancel, methods=["POST"]),
+            Route("/v1/jobs/batch", batch.create, methods=["POST"]),
+            Route("/v1/jobs/{job_id}/events", events.read, methods=["GET"]),
+            Route("/v1/jobs/{job_id}/deliveries", actions.deliveries, methods=["GET"]),
+            Route("/v1/jobs/{job_id}/cancel", actions.cancel, methods=["POST"]),
+            Route("/v1/jobs/{job_id}/retry", actions.retry, methods=["POST"]),
+            Route("/v1/jobs/{job_id}/redeliver", actions.redeliver, methods=["POST"]),
+            Route("/v1/jobs/{job_id}/remirror", actions.remirror, methods=["POST"]),
             Route("/v1/jobs/{job_id}/content", content.read, methods=["GET"]),
             Route("/callbacks/{provider}/{job_id}/{token}", callbacks.receive, methods=["POST"]),
             Route("/healthz", status.health, methods=["GET"]),

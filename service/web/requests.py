@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -13,6 +13,7 @@ from service.model import OnUnknown, Problem, Reference, VideoRequest
 from service.providers import Provider
 from service.store import NewJob
 from service.web.mistakes import NO_FIELD, read, top
+from service.web.notify import check_notify_url
 from service.web.refusals import invalid_request
 
 _MOST_METADATA = 16_384  # bytes
@@ -112,6 +113,11 @@ class CreateBody(CommonBody):
     metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] | None = Field(
         None, description='an object of your own, kept with the job, for example {"order": "A-17"}'
     )
+    notify_url: str | None = Field(
+        None,
+        description="an https:// URL on the public internet where you are told how the job ended, "
+        "for example https://example.com/hooks/videos",
+    )
     on_unknown: Literal["wait", "resubmit"] | None = Field(
         None,
         description='"wait" (never more than one paid job) or "resubmit" (a second bill rather than no video, when '
@@ -119,27 +125,46 @@ class CreateBody(CommonBody):
     )
 
 
-def new_job(body: Mapping[str, Any], tenant: str, providers: Mapping[str, Provider], default_provider: str) -> NewJob:
-    """Turn a parsed body into what the store accepts.
+class NewJobs:
+    """Turns parsed bodies into what the store accepts.
 
-    Raises RefusalError (400) that names everything that is wrong: to us, and to the provider's wire form.
+    `allowed_private_hosts` (`host:port`) are those where a caller may be told although they are not public.
     """
-    wanted, problems = read(CreateBody, body, {"model": "?"})
-    problems = [_unsupported(problem) for problem in problems]
-    name = default_provider if wanted.provider is None else wanted.provider
-    provider = providers.get(name)
-    if provider is None:
-        problems.append(Problem("provider", f"must be one of {', '.join(providers)}, which are configured here"))
-    request = _video_request(wanted)
-    if provider is not None:
-        # Of a field that is wrong anyway, the provider was not shown what was sent.
-        wrong = {top(problem.field) for problem in problems}
-        problems += [each for each in provider.problems(request) if top(each.field) not in wrong]
-    if problems:
-        # The fields are many: they are named once, for all that resemble none of them.
-        unknown = any(problem.message == NO_FIELD for problem in problems)
-        raise invalid_request(problems, f"The fields are {', '.join(CreateBody.model_fields)}." if unknown else "")
-    return NewJob(tenant, name, request, OnUnknown(wanted.on_unknown or OnUnknown.WAIT), wanted.metadata)
+
+    def __init__(
+        self, providers: Mapping[str, Provider], default_provider: str, allowed_private_hosts: Collection[str]
+    ) -> None:
+        self._providers = providers
+        self._default_provider = default_provider
+        self._allowed_private_hosts = allowed_private_hosts
+
+    def read(self, body: Mapping[str, Any], tenant: str) -> NewJob:
+        """Return the tenant's new job.
+
+        Raises RefusalError (400) that names everything that is wrong: to us, and to the provider's wire form.
+        """
+        wanted, problems = read(CreateBody, body, {"model": "?"})
+        if wanted.notify_url is not None:
+            try:
+                check_notify_url(wanted.notify_url, self._allowed_private_hosts)
+            except ValueError as error:
+                problems.append(Problem("notify_url", str(error)))
+        name = self._default_provider if wanted.provider is None else wanted.provider
+        provider = self._providers.get(name)
+        if provider is None:
+            there = ", ".join(self._providers)
+            problems.append(Problem("provider", f"must be one of {there}, which are configured here"))
+        request = _video_request(wanted)
+        if provider is not None:
+            # Of a field that is wrong anyway, the provider was not shown what was sent.
+            wrong = {top(problem.field) for problem in problems}
+            problems += [each for each in provider.problems(request) if top(each.field) not in wrong]
+        if problems:
+            # The fields are many: they are named once, for all that resemble none of them.
+            unknown = any(problem.message == NO_FIELD for problem in problems)
+            raise invalid_request(problems, f"The fields are {', '.join(CreateBody.model_fields)}." if unknown else "")
+        on_unknown = OnUnknown(wanted.on_unknown or OnUnknown.WAIT)
+        return NewJob(tenant, name, request, on_unknown, wanted.metadata, notify_url=wanted.notify_url)
 
 
 def _video_request(wanted: CreateBody) -> VideoRequest:
@@ -157,9 +182,3 @@ def _video_request(wanted: CreateBody) -> VideoRequest:
         references=tuple(Reference(each.type, each.url) for each in wanted.references or ()),
         provider_options=wanted.provider_options or {},
     )
-
-
-def _unsupported(problem: Problem) -> Problem:
-    if problem.field != "notify_url":
-        return problem
-    return Problem(problem.field, "is not supported yet; read the job or its events to learn how it goes")

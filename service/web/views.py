@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from service.logs import redact
-from service.model import Artifact, Event, Job
+from service.model import Artifact, Delivery, DeliveryAttempt, Event, Job
 
 _SHORT = 100  # characters; what is shorter needs no abbreviation, or is one
 _LINKS = ("events", "deliveries", "cancel", "retry", "redeliver", "remirror", "content")
@@ -67,6 +68,32 @@ class Views:
     def event(self, event: Event) -> dict[str, Any]:
         """Return a fact about a job; `id` counts from 1 within the job."""
         return {"id": event.id, "type": event.type, "at": rfc3339(event.at), "data": event.data}
+
+    def delivery(self, delivery: Delivery, attempts: Sequence[DeliveryAttempt]) -> dict[str, Any]:
+        """Return what became of telling a caller about an end of its job.
+
+        The receiver's address is cut down to scheme, host and port: the rest may be a secret.
+        """
+        return {
+            "id": delivery.id,
+            "object": "delivery",
+            "state": delivery.state,
+            "event": f"job.{delivery.ended}",
+            "receiver": delivery.receiver,
+            "created_at": rfc3339(delivery.created_at),
+            "due_at": None if delivery.due_at is None else rfc3339(delivery.due_at),
+            "attempts": [
+                {
+                    "number": attempt.number,
+                    "at": rfc3339(attempt.at),
+                    "duration_ms": attempt.duration_ms,
+                    "status": attempt.status,
+                    "error": attempt.error,
+                    "answer": attempt.answer,
+                }
+                for attempt in attempts
+            ],
+        }
 
 
 def footage(artifact: Artifact) -> dict[str, Any]:

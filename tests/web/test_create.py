@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.model import OnUnknown, State
+from service.model import Face, OnUnknown, State
 from tests.web.house import PUBLIC_URL, House
 
 GOOD: dict[str, Any] = {"model": "google/veo-3.1", "prompt": "a cat", "duration": 5}
@@ -34,11 +34,17 @@ async def test_an_accepted_job_is_on_disk_and_reads_as_documented(house: House, 
         "finished_at": None,
         "cost": None,
         "artifacts": [],
+        "retry_of": None,
+        "notify_url": None,
         "metadata": {"order": "A-17"},
         "links": {
             "self": url,
             "events": f"{url}/events",
+            "deliveries": f"{url}/deliveries",
             "cancel": f"{url}/cancel",
+            "retry": f"{url}/retry",
+            "redeliver": f"{url}/redeliver",
+            "remirror": f"{url}/remirror",
             "content": f"{url}/content",
         },
         "error": None,
@@ -63,6 +69,7 @@ async def test_every_field_reaches_the_store(house: House, client: httpx.AsyncCl
         "references": [{"type": "image", "url": "HTTPS://example.com/b.png"}],
         "provider_options": {"negative_prompt": "rain"},
         "metadata": {"a": {"b": [1, 2.5, None, True]}},
+        "notify_url": "https://example.com/done?token=1",
         "on_unknown": "resubmit",
     }
     answer = await client.post("/v1/jobs", json=body)
@@ -71,13 +78,16 @@ async def test_every_field_reaches_the_store(house: House, client: httpx.AsyncCl
     assert stored is not None
     assert stored.on_unknown is OnUnknown.RESUBMIT
     assert stored.metadata == body["metadata"]
-    outside = {"provider", "metadata", "on_unknown"}
+    assert stored.notify_url == body["notify_url"]
+    assert stored.face is Face.NATIVE
+    outside = {"provider", "metadata", "notify_url", "on_unknown"}
     kept = json.loads(stored.request.to_json())
     assert kept == {name: value for name, value in body.items() if name not in outside}
 
 
 async def test_null_is_the_same_as_leaving_out(client: httpx.AsyncClient) -> None:
     names = ("seed", "provider", "references", "metadata", "provider_options", "on_unknown", "first_frame", "prompt")
+    names += ("notify_url",)
     answer = await client.post("/v1/jobs", json={"model": "m"} | dict.fromkeys(names))
     assert answer.status_code == 202
     assert answer.json()["request"] == {"model": "m"}
@@ -108,7 +118,13 @@ async def test_data_urls_are_abbreviated_in_answers_and_kept_whole_in_the_store(
     }
     stored = await house.store.job(answer.json()["id"])
     assert stored is not None
-    assert stored.request.first_frame == url
+    assert (await house.store.request(stored)).first_frame == url
+
+
+async def test_of_the_address_that_is_told_the_query_is_shown_to_nobody(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/jobs", json={**GOOD, "notify_url": "https://example.com/done?token=canary"})
+    assert answer.json()["notify_url"] == "https://example.com/done?…"
+    assert "canary" not in answer.text + (await client.get("/v1/jobs")).text
 
 
 # Idempotency

@@ -27,7 +27,7 @@ async def test_every_problem_is_named_at_once(house: House, client: httpx.AsyncC
                 "seed": True,
                 "first_frame": "http://example.com/a.png",
                 "references": [{"type": "picture", "url": "https://x.io/a", "colour": 1}, 7],
-                "notify_url": "https://example.com/done",
+                "notify_url": "http://example.com/done",
                 "on_unknown": "guess",
             },
         )
@@ -50,7 +50,7 @@ async def test_every_problem_is_named_at_once(house: House, client: httpx.AsyncC
     assert found["seed"].endswith("true or false was sent")
     assert "plain http" in found["first_frame"]
     assert found["references[0].colour"] == "is not a field; known are type, url"
-    assert "not supported yet; read the job or its events" in found["notify_url"]
+    assert found["notify_url"].startswith("must begin with https://, for example https://")
     assert await house.count("jobs") == 0
 
 
@@ -156,6 +156,19 @@ async def test_a_mistyped_field_is_told_with_what_was_meant_and_the_fields_are_n
         ("metadata", ["x"]),
         ("metadata", {"x": "y" * 16_400}),
         ("metadata", {"é" * 8_200: 1}),
+        ("notify_url", 5),
+        ("notify_url", ""),
+        ("notify_url", "example.com/done"),
+        ("notify_url", "http://example.com/done"),
+        ("notify_url", "ftp://example.com/done"),
+        ("notify_url", "https://user:password@example.com/done"),
+        ("notify_url", "https://127.0.0.1/done"),
+        ("notify_url", "https://[::1]/done"),
+        ("notify_url", "https://localhost/done"),
+        ("notify_url", "https://169.254.169.254/latest"),
+        ("notify_url", "http://backend.internal:8081/done"),
+        ("notify_url", "https://example.com/" + "a" * 2_029),
+        ("notify_url", "https://example.com/a b"),
         ("on_unknown", "WAIT"),
         ("on_unknown", 1),
         ("unheard_of", None),
@@ -190,6 +203,8 @@ async def test_a_bad_value_is_refused_and_only_its_field_is_named(
         ("metadata", {"x": "y" * (16_384 - len('{"x":""}'))}),
         ("metadata", {}),
         ("provider_options", {"nested": {"deep": [[[[1]]]]}}),
+        ("notify_url", "https://example.com/" + "a" * 2_028),
+        ("notify_url", "http://backend.internal:8080/done"),
     ],
 )
 async def test_a_value_at_its_limit_is_accepted(client: httpx.AsyncClient, field: str, value: object) -> None:
