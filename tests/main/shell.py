@@ -10,13 +10,15 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from typer.testing import CliRunner, Result
 
 from service import __main__ as command_line
 from service.assembly import Records, open_records
 from service.config import SETTINGS, Config
-from service.model import Job
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -65,8 +67,10 @@ class Shell:
             finally:
                 process.kill()
 
-    def with_records(self, work: Callable[[Records], Awaitable[Job]]) -> Job:
-        async def run() -> Job:
+    def with_records(self, work: Callable[[Records], Awaitable[T]]) -> T:
+        """Return what comes of `work` on the database itself."""
+
+        async def run() -> T:
             async with open_records(Config.read(self.settings)) as records:
                 return await work(records)
 
