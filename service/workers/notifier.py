@@ -1,0 +1,114 @@
+"""Callers are told how their jobs ended, again and again until they have it or more than a day has passed."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import httpx
+
+from service.backoff import spread_ms
+from service.clock import Clock
+from service.errors import InterruptedWorkError, StoreUnavailableError
+from service.logs import redact
+from service.model import Delivery, DeliveryAttempt, Job
+from service.store import Deliveries, Store
+from service.vault import SealError
+from service.workers.posting import Reply, post
+
+Compose = Callable[[Delivery, Job, int], tuple[Mapping[str, str], bytes]]
+"""Returns headers and body of a delivery that is sent now (unix ms); raises SealError."""
+
+_S, _MIN, _H = 1_000, 60_000, 3_600_000
+WAITS_MS = (5 * _S, 1 * _MIN, 5 * _MIN, 30 * _MIN, 2 * _H, 5 * _H, 8 * _H, 12 * _H)
+"""How long to wait after each failed attempt but the last: nine attempts in 27 and a half hours."""
+
+_JITTER = 0.1
+_EACH = 4  # under way to one receiver
+_SHOWN = 512  # bytes of an answer that are kept
+
+
+class Notifier:
+    """Sends what `compose` writes. `client` reaches public addresses only."""
+
+    name = "notify"
+
+    def __init__(
+        self,
+        store: Store,
+        deliveries: Deliveries,
+        compose: Compose,
+        client: httpx.AsyncClient,
+        clock: Clock,
+        chance: random.Random,
+    ) -> None:
+        self._store = store
+        self._deliveries = deliveries
+        self._compose = compose
+        self._client = client
+        self._clock = clock
+        self._chance = chance
+
+    async def claim(self, limit: int) -> Sequence[Delivery]:
+        """Lease what is due, few for each receiver: one that hangs does not delay the others."""
+        return await self._deliveries.claim(limit, each=_EACH)
+
+    async def renew(self, item: Delivery) -> bool:
+        """Keep the lease while the receiver thinks."""
+        return await self._deliveries.renew(item)
+
+    async def handle(self, item: Delivery) -> str:
+        """Write, sign and send the message, and note what came of it."""
+        job = await self._store.job(item.job_id)
+        if job is None or job.notify_url is None:
+            return await self._never(item, "the job was deleted, or names no address to notify any more")
+        now = self._clock.now()
+        try:
+            headers, body = self._compose(item, job, now)
+        except SealError as error:
+            return await self._never(
+                item, f"the secret to sign with cannot be read: {error}; then have the message delivered again"
+            )
+        begun = time.monotonic()
+        reply = await post(self._client, job.notify_url, headers, body, now_ms=now)
+        return await self._note(item, reply, now, round((time.monotonic() - begun) * 1000))
+
+    async def failed(self, item: Delivery, error: Exception) -> str:
+        """Send it again: at once after a restart, later after a fault of ours."""
+        if isinstance(error, InterruptedWorkError):
+            await self._deliveries.interrupted(item)
+            return "interrupted"
+        if isinstance(error, StoreUnavailableError):
+            raise error  # nothing can be noted: the lease lapses, and the message is sent again then
+        told = "the service could not write or send the message; its log says why"
+        return await self._note(item, Reply(error=told), self._clock.now(), 0)
+
+    async def _never(self, delivery: Delivery, why: str) -> str:
+        attempt = _attempt(delivery, Reply(error=why), self._clock.now(), 0)
+        return f"gave up: {why}" if await self._deliveries.gave_up(delivery, attempt) else "lease lost"
+
+    async def _note(self, delivery: Delivery, reply: Reply, at: int, duration_ms: int) -> str:
+        attempt = _attempt(delivery, reply, at, duration_ms)
+        said = reply.error if reply.status is None else f"the answer was {reply.status}"
+        if reply.status is not None and httpx.codes.is_success(reply.status):
+            kept, outcome = await self._deliveries.delivered(delivery, attempt), "delivered"
+        elif reply.status == httpx.codes.GONE or delivery.attempt > len(WAITS_MS):
+            kept, outcome = await self._deliveries.gave_up(delivery, attempt), f"gave up: {said}"
+        else:
+            wait_ms = max(spread_ms(WAITS_MS[delivery.attempt - 1], _JITTER, self._chance), reply.retry_after_ms or 0)
+            kept = await self._deliveries.try_again(delivery, attempt, self._clock.now() + wait_ms)
+            outcome = f"later: {said}"
+        return outcome if kept else "lease lost"
+
+
+def _attempt(delivery: Delivery, reply: Reply, at: int, duration_ms: int) -> DeliveryAttempt:
+    error = reply.error
+    if error is None and reply.status is not None and httpx.codes.is_redirect(reply.status):
+        error = "redirects are not followed; give the address that they lead to as the address to notify"
+    answer = None if reply.status is None else reply.beginning[:_SHOWN].decode(errors="replace")
+    return DeliveryAttempt(delivery.attempt, at, duration_ms, reply.status, _clean(error), _clean(answer))
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else str(redact(text))
