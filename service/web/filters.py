@@ -47,23 +47,27 @@ def cursor_after(job: Job) -> str:
 
 def read_filters(request: Request) -> Filters:
     """Read the query of a list. Raises RefusalError (400) that names everything that is wrong with it."""
-    found = _read(request.query_params.multi_items(), _FILTERS)
+    found = read_query(request.query_params.multi_items(), _FILTERS)
     before_id = found.pop("cursor", None)
     return Filters(**found, before_id=before_id)  # type: ignore[arg-type] # _FILTERS reads each as its type
 
 
 def read_index(request: Request) -> int:
     """Read `?index=`, 0 when it is left out; beside it only `?redirect=` may stand. Raises RefusalError (400)."""
-    return _read(request.query_params.multi_items(), {"index": _index, "redirect": _switch}).get("index", 0)
+    return read_query(request.query_params.multi_items(), {"index": as_index, "redirect": as_switch}).get("index", 0)
 
 
 def read_redirect(request: Request) -> bool:
     """Read `?redirect=`, True when it is left out, whatever else is in the query. Raises RefusalError (400)."""
     given = [(name, text) for name, text in request.query_params.multi_items() if name == "redirect"]
-    return _read(given, {"redirect": _switch}).get("redirect", True)
+    return read_query(given, {"redirect": as_switch}).get("redirect", True)
 
 
-def _read(query: Sequence[tuple[str, str]], readers: Mapping[str, Callable[[str], T]]) -> dict[str, T]:
+def read_query(query: Sequence[tuple[str, str]], readers: Mapping[str, Callable[[str], T]]) -> dict[str, T]:
+    """Read each parameter with its reader, which raises ValueError with what it must be.
+
+    Raises RefusalError (400) that names everything that is wrong with the query.
+    """
     problems: list[Problem] = []
     found: dict[str, T] = {}
     for name, text in query:
@@ -82,14 +86,15 @@ def _read(query: Sequence[tuple[str, str]], readers: Mapping[str, Callable[[str]
     return found
 
 
-def _one_of(names: Collection[str], text: str) -> str:
+def as_one_of(names: Collection[str], text: str) -> str:
+    """Return `text` if it is one of `names`. Raises ValueError."""
     if text not in names:
         raise ValueError(f"must be one of {', '.join(names)}")
     return text
 
 
 def _state(text: str) -> State:
-    return State(_one_of(tuple(State), text))
+    return State(as_one_of(tuple(State), text))
 
 
 def _short(text: str) -> str:
@@ -111,19 +116,22 @@ def _moment(text: str) -> int:
     )
 
 
-def _limit(text: str) -> int:
+def as_limit(text: str) -> int:
+    """Read how many jobs a page has at most. Raises ValueError."""
     if not _WHOLE.fullmatch(text) or not 1 <= int(text) <= _MOST_JOBS:
         raise ValueError(f"must be a whole number from 1 to {_MOST_JOBS}")
     return int(text)
 
 
-def _index(text: str) -> int:
+def as_index(text: str) -> int:
+    """Read which artifact is meant. Raises ValueError."""
     if not _WHOLE.fullmatch(text):
         raise ValueError("must be the index of an artifact, for example 0")
     return int(text)
 
 
-def _switch(text: str) -> bool:
+def as_switch(text: str) -> bool:
+    """Read a yes or no. Raises ValueError."""
     found = _SWITCH.get(text.lower())
     if found is None:
         raise ValueError("must be true or false (or 1, 0, yes, no), for example redirect=false")
@@ -146,6 +154,6 @@ _FILTERS: dict[str, Callable[[str], object]] = {
     "model": _short,
     "created_after": _moment,
     "created_before": _moment,
-    "limit": _limit,
+    "limit": as_limit,
     "cursor": _cursor,
 }

@@ -1,4 +1,4 @@
-"""The OpenAI-style dialect of `/v1/videos` with LLM Gateway's extensions: what a job looks like in it.
+"""The OpenAI-style dialect of `/v1/videos` with LLM Gateway's extensions: how a job is asked for in it, and shown.
 
 Sources: the types of the `openai` package (the video object), LLM Gateway's source code and captured answers (its
 request fields, `content` and `usage`). What neither has is added under names of our own.
@@ -6,12 +6,39 @@ request fields, `content` and `usage`). What neither has is added under names of
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from service.logs import redact
-from service.model import Job, State
+from service.model import Job, Problem, Reference, State, VideoRequest
+from service.web.mistakes import read, top
+from service.web.refusals import shown
+from service.web.requests import Url
 from service.web.views import footage
+
+DEFAULT_MODEL = "veo-3.1-generate-preview"
+"""LLM Gateway's, for requests to it that name none."""
+
+FILES = ("input_reference", "reference_images", "image", "last_frame")
+"""The fields that can be sent as files."""
+
+_MOST_METADATA = 16_384  # bytes
+_WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NATIVE = {
+    "duration": "seconds",
+    "generate_audio": "audio",
+    "first_frame": "image",
+    "references": "reference_images",
+    "notify_url": "callback_url",
+}
+"""Names of other faces, and what they are called here."""
+_NATIVE_NAME = re.compile(rf"\b({'|'.join(_NATIVE)})\b")
 
 # The poll loops of its clients know these four words, and take any other for an end.
 _STATUSES = {
@@ -23,6 +50,172 @@ _STATUSES = {
 }
 # Stages, not a forecast: providers do not say how far they are.
 _PROGRESS = {State.RUNNING: 10, State.MIRRORING: 90, State.COMPLETED: 100}
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
+
+
+def _within(key: str) -> Callable[[object], object]:
+    def unwrapped(value: object) -> object:
+        if isinstance(value, dict):
+            if set(value) != {key}:
+                raise ValueError
+            return value[key]
+        return value
+
+    return unwrapped
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+def _printable(value: str) -> str:
+    if not value.strip() or _CONTROL.search(value):
+        raise ValueError
+    return value
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > _MOST_METADATA:
+        raise ValueError(f"must be smaller: at most {_MOST_METADATA:,} bytes as JSON")
+    return value
+
+
+_IMAGE = 'an https:// or data: URL, or an object such as {"image_url": "https://example.com/cat.png"}'
+_VIDEO = 'an https:// or data: URL, or an object such as {"video_url": "https://example.com/cat.mp4"}'
+_AUDIO = 'an https:// or data: URL, or an object such as {"audio_url": "https://example.com/cat.mp3"}'
+_Image = Annotated[Url, BeforeValidator(_within("image_url")), Field(description=_IMAGE)]
+_Video = Annotated[Url, BeforeValidator(_within("video_url")), Field(description=_VIDEO)]
+_Audio = Annotated[Url, BeforeValidator(_within("audio_url")), Field(description=_AUDIO)]
+_Several = Field(max_length=20)
+_Single = BeforeValidator(_listed)
+
+
+class VideoBody(BaseModel):
+    """The JSON object of `POST /v1/videos`. Fields that are not named here are the provider's own."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: Annotated[str, StringConstraints(max_length=200), AfterValidator(_printable)] | None = Field(
+        None,
+        description="the provider's name of a model, 1 to 200 characters without control characters, "
+        "for example veo-3.1-generate-preview",
+    )
+    prompt: Annotated[str, StringConstraints(min_length=1, max_length=20_000)] = Field(
+        description="a text of 1 to 20,000 characters"
+    )
+    seconds: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=3600)] | None = Field(
+        None, description='whole seconds from 1 to 3600, for example 8 or "8"'
+    )
+    size: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")] | None = Field(
+        None, description="a string of WIDTHxHEIGHT in pixels, for example 1280x720"
+    )
+    audio: bool | None = Field(None, description="true or false")
+    n: Annotated[Literal[1], BeforeValidator(_whole)] | None = Field(
+        None, description="1; every video is a job of its own"
+    )
+    image: _Image | None = Field(None, description=f"{_IMAGE}: the first frame")
+    last_frame: _Image | None = Field(None, description=_IMAGE)
+    reference_images: Annotated[list[_Image], _Several, _Single] | None = Field(
+        None, description=f"an array of at most 20, each {_IMAGE}"
+    )
+    input_reference: Annotated[list[_Image], _Several, _Single] | None = Field(
+        None, description=f"an array of at most 20, or a single one: {_IMAGE}"
+    )
+    reference_videos: Annotated[list[_Video], _Several, _Single] | None = Field(
+        None, description=f"an array of at most 20, each {_VIDEO}"
+    )
+    reference_audios: Annotated[list[_Audio], _Several, _Single] | None = Field(
+        None, description=f"an array of at most 20, each {_AUDIO}"
+    )
+    callback_url: str | None = Field(
+        None, description="an https:// URL, for example https://example.com/hooks/videos, with a callback_secret"
+    )
+    callback_secret: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = Field(
+        None, description="a text of 1 to 1,000 characters, which signs what is sent to callback_url"
+    )
+    provider: str | None = Field(None, description="the name of a configured provider")
+    aspect_ratio: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}:[1-9][0-9]{0,4}$")] | None = Field(
+        None, description="a string of width:height, for example 16:9"
+    )
+    resolution: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,40}$")] | None = Field(
+        None, description="the name of a resolution, for example 1080p"
+    )
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
+        None, description="a whole number of at most 64 bits, for example 42"
+    )
+    provider_options: dict[str, Any] | None = Field(
+        None, description="an object with fields of the provider's own request, passed on as they are"
+    )
+    metadata: Annotated[dict[str, Any], AfterValidator(_small)] | None = Field(
+        None, description='an object of your own, kept with the job, for example {"order": "A-17"}'
+    )
+    on_unknown: Literal["wait", "resubmit"] | None = Field(
+        None,
+        description='"wait" (never more than one paid job) or "resubmit" (a second bill rather than no video, when '
+        "the provider's answer was lost)",
+    )
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """The fields that are not named here."""
+        return self.model_extra or {}
+
+    def video_request(self, model: str) -> VideoRequest:
+        """Return what is asked for, in no provider's dialect."""
+        images = [Reference("image", url) for url in self.reference_images or self.input_reference or ()]
+        videos = [Reference("video", url) for url in self.reference_videos or ()]
+        audios = [Reference("audio", url) for url in self.reference_audios or ()]
+        return VideoRequest(
+            model=model,
+            prompt=self.prompt,
+            duration=self.seconds,
+            aspect_ratio=self.aspect_ratio,
+            resolution=self.resolution,
+            size=self.size,
+            seed=self.seed,
+            generate_audio=self.audio,
+            first_frame=self.image,
+            last_frame=self.last_frame,
+            references=(*images, *videos, *audios),
+            provider_options={**self.extras, **(self.provider_options or {})},
+        )
+
+    def told_here(self, problem: Problem) -> Problem:
+        """Return a problem of a `VideoRequest` with the names that this dialect has for its fields."""
+        field = problem.field.removeprefix("provider_options.")
+        if field not in self.extras or field in (self.provider_options or {}):
+            field = _NATIVE_NAME.sub(lambda found: _NATIVE[found[1]], problem.field)
+        return Problem(field, _NATIVE_NAME.sub(lambda found: _NATIVE[found[1]], problem.message))
+
+
+class VideoForm(VideoBody):
+    """The same as a multipart form, where numbers and booleans are texts."""
+
+    model_config = ConfigDict(strict=False)
+
+
+def read_video(body: Mapping[str, Any], form: type[VideoBody]) -> tuple[VideoBody, list[Problem]]:
+    """Return a body as VideoBody or VideoForm, and what is wrong with it; the mistakes of `mistakes.read` included.
+
+    A field that is null counts as left out.
+    """
+    wanted, problems = read(form, {name: value for name, value in body.items() if value is not None}, {"prompt": "?"})
+    wrong = {top(problem.field) for problem in problems}
+    if wanted.reference_images is not None and wanted.input_reference is not None:
+        problems.append(Problem("input_reference", "is another name of reference_images; send one of them"))
+    both = ("callback_url", "callback_secret")
+    for one, other in (both, both[::-1]):
+        if getattr(wanted, one) is None and getattr(wanted, other) is not None and one not in wrong:
+            problems.append(Problem(one, f"must be sent together with {other}, or neither of them"))
+    for name in wanted.extras:
+        if name in _NATIVE:
+            problems.append(Problem(name, f"is called {_NATIVE[name]} here"))
+        elif name in (wanted.provider_options or {}):
+            problems.append(Problem(shown(name), "is in provider_options as well; leave one of them out"))
+    return wanted, problems
 
 
 class OpenAIForms:
