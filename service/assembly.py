@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,25 +25,33 @@ from service.clock import Clock, SystemClock
 from service.config import Config
 from service.db.sqlite import SQLiteDatabase
 from service.ids import Ids
-from service.model import Job, State
+from service.media import Examiner, Posters
+from service.model import FINAL, State
 from service.outbound import provider_client, public_client
-from service.providers import Manners, Provider
+from service.providers import ListsModels, Manners, Provider
 from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
 from service.store import Catalogue, Claims, Deliveries, Erasures, KeyStore, Ledger, Store, Timing
 from service.vault import Vault
 from service.web import build_app
+from service.web.deliveries import Composer
 from service.web.heads import BoundedHeads
-from service.workers import Supervisor, Worker
+from service.web.openai_forms import OpenAIForms
+from service.web.openrouter_forms import OpenRouterForms
+from service.web.views import Views
+from service.workers import Step, Supervisor, Worker
 from service.workers.asking import PacedProviders
+from service.workers.eraser import Eraser
 from service.workers.mirror import Mirror
+from service.workers.models import ModelLister
+from service.workers.notifier import Compose, Notifier
 from service.workers.poller import Poller
 from service.workers.submitter import DoubtResolver, Submitter
 
 _GRACE = 5.0  # seconds for what is under way when the service stops; with what follows it stays below 10
 # Of each provider, so that one that hangs or drips takes no place from another.
-_AT_ONCE = {"submit": 16, "resolve": 8, "poll": 8, "mirror": 3}
+_AT_ONCE = {"submit": 16, "resolve": 8, "poll": 8, "mirror": 3, "notify": 64, "erase": 4, "models": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class Service:
     records: Records
     app: ASGIApp
     storage: Storage
-    workers: dict[str, Worker[Job]]
+    workers: dict[str, Worker[Any]]
     supervisor: Supervisor
 
 
@@ -105,8 +114,13 @@ async def open_service(
     timing: Timing | None = None,
     manners: Manners | None = None,
     open_status: bool = False,
+    look_inside: bool = True,
 ) -> AsyncIterator[Service]:
-    """Build the service; `manners` replaces every provider's own, `open_status` shows the status to anybody."""
+    """Build the service.
+
+    `manners` replaces every provider's own, `open_status` shows the status to anybody, `look_inside` False keeps videos
+    without finding out what they show.
+    """
     clock = clock or SystemClock()
     chance = chance or secrets.SystemRandom()
     vault = Vault(config.secret_keys)
@@ -115,19 +129,37 @@ async def open_service(
         records = await stack.enter_async_context(open_records(config, clock=clock, chance=chance, timing=timing))
         asking = await stack.enter_async_context(provider_client())
         fetching = await stack.enter_async_context(public_client(_reachable(config)))
+        telling = await stack.enter_async_context(public_client(config.allowed_private_hosts))
         providers = _providers(config, asking, vault, manners, clock)
         store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
+        examiner = Examiner(storage, log=log)
 
         def callback_url(provider: str, job_id: str) -> str:
             return f"{config.public_url}/callbacks/{provider}/{job_id}/{vault.callback_token(job_id)}"
 
         served = [provider.name for provider in providers]
-        workers = {"resolve": Worker(DoubtResolver(claims, served), log, concurrency=_AT_ONCE["resolve"])}
+        listing = {provider.name: provider for provider in providers if isinstance(provider, ListsModels)}
+        shared: tuple[Step[Any], ...] = (
+            DoubtResolver(claims, served),
+            Notifier(store, records.deliveries, _compose(config, vault), telling, clock, chance),
+            Eraser(records.erasures, storage, clock, chance),
+            ModelLister(records.catalogue, listing, clock, chance),
+        )
+        workers = {step.name: Worker[Any](step, log, concurrency=_AT_ONCE[step.name]) for step in shared}
         for name, alone in paced.each().items():
             for step in (
                 Submitter(store, claims, alone, callback_url, clock, chance, log),
                 Poller(store, claims, alone, clock, chance),
-                Mirror(claims, alone, fetching, storage, clock, chance, max_bytes=config.max_video_bytes),
+                Mirror(
+                    claims,
+                    alone,
+                    fetching,
+                    storage,
+                    clock,
+                    chance,
+                    max_bytes=config.max_video_bytes,
+                    examine=examiner.examine if look_inside else None,
+                ),
             ):
                 known_as = f"{step.name}:{name}"
                 workers[known_as] = Worker(step, log, name=known_as, concurrency=_AT_ONCE[step.name])
@@ -146,6 +178,7 @@ async def open_service(
             workers=supervisor.trouble,
             deliveries=records.deliveries,
             catalogue=records.catalogue,
+            posters=Posters(examiner, store.keep_footage, clock=clock),
             link_seconds=config.link_seconds,
             allowed_private_hosts=config.allowed_private_hosts,
             open_status=open_status,
@@ -250,8 +283,18 @@ def _reachable(config: Config) -> set[str]:
     return set(config.allowed_private_hosts) | own
 
 
-def _waker(workers: Mapping[str, Worker[Job]]) -> Callable[[State], None]:
-    owners = {State.QUEUED: "submit", State.RUNNING: "poll", State.MIRRORING: "mirror"}
+def _compose(config: Config, vault: Vault) -> Compose:
+    """Return what writes the messages that callers are owed, each in the dialect of the face that was used."""
+    return Composer(
+        vault,
+        native=Views(config.public_url).job,
+        openrouter=OpenRouterForms(config.public_url).job,
+        openai=OpenAIForms(config.public_url).video,
+    ).compose
+
+
+def _waker(workers: Mapping[str, Worker[Any]]) -> Callable[[State], None]:
+    owners = {State.QUEUED: "submit", State.RUNNING: "poll", State.MIRRORING: "mirror"} | dict.fromkeys(FINAL, "notify")
 
     def announce(state: State) -> None:
         for worker in workers.values():

@@ -54,7 +54,13 @@ class World:
     http: httpx.AsyncClient  # a caller with a key
 
     def __init__(
-        self, folder: Path, *, clock: ManualClock, settings: Mapping[str, str], manners: Manners | None
+        self,
+        folder: Path,
+        *,
+        clock: ManualClock,
+        settings: Mapping[str, str],
+        manners: Manners | None,
+        look_inside: bool,
     ) -> None:
         self.clock = clock
         self.videos = folder / "videos"
@@ -63,6 +69,7 @@ class World:
         self._folder = folder
         self._settings = settings
         self._manners = manners
+        self._look_inside = look_inside
         self._chance = random.Random(11)  # noqa: S311 - the same story in every run
         self._port = self._provider_port = 0
         self._key = ""
@@ -109,7 +116,7 @@ class World:
     async def round(self) -> int:
         """Let everybody do once what is due; return how much that was."""
         done = 0
-        for worker in ("submit", "resolve", "poll", "mirror"):
+        for worker in ("submit", "resolve", "poll", "mirror", "notify", "erase"):
             done += await self.run(worker)
         if self.callbacks_arrive:
             done += await self.sandbox.run_once()
@@ -191,7 +198,14 @@ class World:
         log: FilteringBoundLogger = structlog.wrap_logger(
             self.logged, processors=[], wrapper_class=structlog.make_filtering_bound_logger(20)
         )
-        opening = open_service(config, log, clock=self.clock, chance=self._chance, manners=self._manners)
+        opening = open_service(
+            config,
+            log,
+            clock=self.clock,
+            chance=self._chance,
+            manners=self._manners,
+            look_inside=self._look_inside,
+        )
         self.service = await self._parts.enter_async_context(opening)
         server = http_server(self.service.app)
         answering = asyncio.create_task(server.serve(sockets=[listener]))
@@ -225,6 +239,8 @@ class World:
             for artifact in job.artifacts:
                 self._check_artifact(artifact, next(one for one in made if one.id == job.provider_job_id))
                 kept.add(artifact.key)
+                if artifact.footage and artifact.footage.poster:
+                    kept.add(artifact.footage.poster)
             for download in (download for one in made for download in one.downloads):
                 assert download.authorization is (download.via == "content")
         assert self.stored() == kept
@@ -273,13 +289,16 @@ async def open_world(
     speed: float = 1.0,
     manners: Manners | None = MANNERS,
     before: Callable[[ASGIApp], ASGIApp] | None = None,
+    look_inside: bool = False,
 ) -> AsyncIterator[World]:
     """Open a world in an empty folder; at its end it is audited.
 
     `settings` are variables of the service's environment, `speed` is the sandbox's, `manners` replace the providers'
-    own (None: they keep them), `before` wraps the sandbox's app in what shall see its requests first.
+    own (None: they keep them), `before` wraps the sandbox's app in what shall see its requests first, `look_inside`
+    has a process find out what each video shows, which takes its time.
     """
-    world = World(folder, clock=clock or ManualClock(), settings=settings or {}, manners=manners)
+    clock = clock or ManualClock()
+    world = World(folder, clock=clock, settings=settings or {}, manners=manners, look_inside=look_inside)
     async with httpx.AsyncClient(trust_env=False, verify=_TRUST, timeout=10) as client:
         world.sandbox = Sandbox(
             clock=world.clock,
