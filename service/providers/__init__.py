@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from service.model import Job, JobError, Output, Problem, Report, VideoRequest
+from service.model import Job, JobError, Model, Output, Problem, Report, VideoRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,18 @@ class Cancels(Protocol):
     """A provider that can be asked to stop a job; an ability that not every provider has."""
 
     async def cancel(self, provider_job_id: str) -> bool | Unanswered:
-        """Ask to stop a job; asking again does no harm. True: it took the wish. False: it cannot stop this job any more.
+        """Ask to stop a job; asking again does no harm.
 
-        Whether and how the job ends only a report says. Unanswered: nobody knows whether it took the wish.
+        True: it took the wish, and a report will say how the job ended. False: it does not stop this job any more.
+        Unanswered: nobody knows whether it took the wish.
         """
+        ...
+
+
+@runtime_checkable
+class ListsModels(Protocol):
+    """A provider that says which models it offers: an ability beyond the four questions."""
+
+    async def models(self) -> Sequence[Model] | Unanswered:
+        """Ask for every video model on offer, each once. It costs nothing and is no part of the provider's pace."""
         ...

@@ -15,7 +15,7 @@ import httpx
 from service import signing
 from service.clock import Clock, SystemClock
 from service.errors import BadCallbackError
-from service.model import Billable, ErrorCode, Job, JobError, Output, Problem, Report, Status, VideoRequest
+from service.model import Billable, ErrorCode, Job, JobError, Model, Output, Problem, Report, Status, VideoRequest
 from service.outbound import Answer, retry_after_ms
 from service.providers import (
     Accepted,
@@ -28,6 +28,7 @@ from service.providers import (
     Submission,
     Unanswered,
     Unrelated,
+    listing,
     verdicts,
     wire,
 )
@@ -136,6 +137,7 @@ class LLMGateway:
         )
         self._client = client
         self._videos = f"{base_url.rstrip('/')}/videos"
+        self._models = f"{base_url.rstrip('/')}/models"
         self._api_key = api_key
         self._headers = wire.request_headers(api_key)
         self._vault = vault
@@ -222,6 +224,19 @@ class LLMGateway:
         if job.provider_job_id is None:
             return ()
         return (Location(f"{self._job_url(job.provider_job_id)}/content", wire.bearer(self._api_key)),)
+
+    async def models(self) -> Sequence[Model] | Unanswered:
+        """List the models that make videos, of all that the gateway's catalogue holds."""
+        request = self._client.build_request("GET", self._models, headers=self._headers)
+        return await listing.models(
+            self._client,
+            request,
+            _model,
+            seconds=self.poll_seconds,
+            now_ms=self._clock.now(),
+            hide=(self._api_key,),
+            reset=_RESET,
+        )
 
     def _job_url(self, provider_job_id: str) -> str:
         return f"{self._videos}/{quote(provider_job_id, safe='')}"
@@ -325,3 +340,30 @@ def _issues(issues: Sequence[object]) -> str:
         path = ".".join(str(step) for step in wire.items(issue.get("path")) if isinstance(step, str | int))
         found.append(f"{path}: {wire.words(issue.get('message'))}")
     return wire.words("; ".join(found)) or "the request does not fit the schema"
+
+
+def _model(entry: Mapping[str, Any]) -> Model | None:
+    """Read a video model of the gateway's catalogue: it can what any of the providers behind it can.
+
+    Which durations there are is not in the catalogue.
+    """
+    model_id = listing.model_id(entry)
+    architecture = wire.mapping(entry.get("architecture"))
+    if model_id is None or "video" not in wire.items(architecture.get("output_modalities")):
+        return None
+    behind = [wire.mapping(each) for each in wire.items(entry.get("providers"))]
+    sizes = listing.texts([size for each in behind for size in wire.items(each.get("supportedVideoSizes"))])
+    audio = [said for each in behind if isinstance(said := each.get("supportsVideoAudio"), bool)]
+    shapes = [shape for shape, size in _SIZES.items() if size in (sizes or ())]
+    return Model(
+        id=model_id,
+        provider=LLMGateway.name,
+        name=wire.words(entry.get("name"), 200) or model_id,
+        description=wire.words(entry.get("description")),
+        created=listing.created(entry.get("created")),
+        sizes=sizes or None,
+        resolutions=tuple(dict.fromkeys(height.replace("k", "K") for _, height in shapes)) or None,
+        aspect_ratios=tuple(dict.fromkeys(ratio for ratio, _ in shapes)) or None,
+        generate_audio=any(audio) if audio else None,
+        entry=entry,
+    )

@@ -1,4 +1,4 @@
-"""OpenRouter: `POST /videos`, `GET /videos/{id}`, `GET /videos/{id}/content`, and its signed webhooks.
+"""OpenRouter: `POST /videos`, `GET /videos/{id}`, `…/content`, `GET /videos/models`, and its signed webhooks.
 
 Sources: OpenRouter's API reference and Python SDK (fields, statuses), its webhook guide (envelope, signature).
 """
@@ -14,7 +14,7 @@ import httpx
 from service import signing
 from service.clock import Clock, SystemClock
 from service.errors import BadCallbackError
-from service.model import ErrorCode, Job, Output, Problem, Report, Status, VideoRequest
+from service.model import ErrorCode, Job, Model, Output, Problem, Report, Status, VideoRequest
 from service.outbound import Answer, retry_after_ms
 from service.providers import (
     Accepted,
@@ -27,6 +27,7 @@ from service.providers import (
     Submission,
     Unanswered,
     Unrelated,
+    listing,
     verdicts,
     wire,
 )
@@ -159,6 +160,18 @@ class OpenRouter:
             found.append(Location(output.url))
         return found
 
+    async def models(self) -> Sequence[Model] | Unanswered:
+        """List the video models; OpenRouter itself would need no key for this, others with its dialect may."""
+        request = self._client.build_request("GET", f"{self._videos}/models", headers=self._headers)
+        return await listing.models(
+            self._client,
+            request,
+            _model,
+            seconds=self.poll_seconds,
+            now_ms=self._clock.now(),
+            hide=(self._api_key,),
+        )
+
     def _job_url(self, provider_job_id: str) -> str:
         return f"{self._videos}/{quote(provider_job_id, safe='')}"
 
@@ -249,3 +262,23 @@ def _complaint(answer: Answer) -> verdicts.Complaint | None:
         return None
     error_type = wire.words(wire.mapping(error.get("metadata")).get("error_type"), 200)
     return verdicts.Complaint(error_type or str(code), message)
+
+
+def _model(entry: Mapping[str, Any]) -> Model | None:
+    """Read a VideoModel of the reference, where null means that nothing is said."""
+    model_id = listing.model_id(entry)
+    if model_id is None:
+        return None
+    return Model(
+        id=model_id,
+        provider=OpenRouter.name,
+        name=wire.words(entry.get("name"), 200) or model_id,
+        description=wire.words(entry.get("description")),
+        created=listing.created(entry.get("created")),
+        sizes=listing.texts(entry.get("supported_sizes")),
+        resolutions=listing.texts(entry.get("supported_resolutions")),
+        aspect_ratios=listing.texts(entry.get("supported_aspect_ratios")),
+        durations=listing.durations(entry.get("supported_durations")),
+        generate_audio=listing.flag(entry.get("generate_audio")),
+        entry=entry,
+    )
