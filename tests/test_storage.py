@@ -251,10 +251,9 @@ async def fetch(url: str, method: str = "GET") -> httpx.Response:
 async def test_a_link_gives_what_is_stored_to_whoever_has_it(place: Place) -> None:
     await put(place.storage, b"a kept video")
     link = await place.storage.sign(KEY, 60)
-    if place.server is None:
-        assert link is None  # a folder has none
+    if place.server is None or link is None:
+        assert (place.server, link) == (None, None)  # a folder has none
         return
-    assert link is not None
     assert link.startswith(f"{place.server.endpoint}/{place.url.removeprefix('s3://')}/{KEY}?")
     found = await fetch(link)
     assert (found.status_code, found.content, found.headers["content-type"]) == (200, b"a kept video", "video/mp4")
@@ -263,14 +262,9 @@ async def test_a_link_gives_what_is_stored_to_whoever_has_it(place: Place) -> No
 async def test_a_link_is_good_for_what_it_was_made_for_alone(bucket: Storage) -> None:
     await put(bucket, b"one")
     await put(bucket, b"two", "acme/other.mp4")
-    link = await bucket.sign(KEY, 60)
-    assert link is not None
-    for wrong in (
-        link.replace(KEY, "acme/other.mp4"),
-        link.replace("X-Amz-Expires=60", "X-Amz-Expires=6000"),
-        link.partition("?")[0],
-    ):
-        assert wrong != link
+    link = await bucket.sign(KEY, 60) or ""
+    other, longer = link.replace(KEY, "acme/other.mp4"), link.replace("Expires=60", "Expires=99")
+    for wrong in (other, longer, link.partition("?")[0]):
         assert (await fetch(wrong)).status_code == 403
     for method in ("DELETE", "PUT", "HEAD"):
         assert (await fetch(link, method)).status_code == 403
@@ -279,8 +273,7 @@ async def test_a_link_is_good_for_what_it_was_made_for_alone(bucket: Storage) ->
 
 async def test_a_link_that_has_expired_is_refused(bucket: Storage) -> None:
     await put(bucket, b"one")
-    link = await bucket.sign(KEY, 1)
-    assert link is not None
+    link = await bucket.sign(KEY, 1) or ""
     async with asyncio.timeout(20):
         while (found := await fetch(link)).status_code == 200:  # the bucket's clock is not ours to move
             assert found.content == b"one"
