@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
 from service.db import Row
 from service.ids import Ids
 from service.model import Delivery, DeliveryAttempt, DeliveryState, State
@@ -27,11 +30,9 @@ class Deliveries:
         def work(tx: Transaction) -> list[Delivery]:
             lease, until = self._ids.new("lease"), tx.now + self._timing.lease
             claimed: list[Delivery] = []
-            for receiver in tx.all("due_receivers", now=tx.now):
-                room = min(limit - len(claimed), each - receiver["under_way"])
-                if room > 0:
-                    taken = {"receiver": receiver["receiver"], "limit": room, "lease": lease, "until": until}
-                    claimed += map(_delivery, tx.all("claim_deliveries", now=tx.now, **taken))
+            for receiver, places in _places(tx.all("due_receivers", now=tx.now), limit, each).items():
+                taken = {"receiver": receiver, "limit": places, "lease": lease, "until": until}
+                claimed += map(_delivery, tx.all("claim_deliveries", now=tx.now, **taken))
             return claimed
 
         return await self._ledger.write(work)
@@ -106,6 +107,15 @@ class Deliveries:
             return delivery
 
         return await self._ledger.write(work)
+
+
+def _places(receivers: Sequence[Row], limit: int, each: int) -> Mapping[str, int]:
+    """Give `limit` places out one by one, always to a receiver that has the fewest: many that hang leave some."""
+    places: Counter[str] = Counter()
+    for under_way in range(each):
+        room = limit - places.total()
+        places.update([row["receiver"] for row in receivers if row["under_way"] <= under_way][:room])
+    return places
 
 
 def _note(tx: Transaction, delivery: Delivery, attempt: DeliveryAttempt) -> None:

@@ -146,6 +146,14 @@ async def test_whoever_has_nothing_under_way_comes_before_receivers_that_hang(
     assert next_one.receiver == "https://quick.example:443"
 
 
+async def test_places_are_shared_out_evenly(world: World, deliveries: Deliveries) -> None:
+    for number in range(5):
+        for _ in range(9):
+            await ended(world, f"https://caller{number}.example/")
+    assert sorted(Counter(each.receiver for each in await deliveries.claim(13, each=4)).values()) == [2, 2, 3, 3, 3]
+    assert sorted(Counter(each.receiver for each in await deliveries.claim(64, each=4)).values()) == [1, 1, 1, 2, 2]
+
+
 async def test_never_more_are_leased_than_were_asked_for(world: World, deliveries: Deliveries) -> None:
     for number in range(5):
         for _ in range(3):
