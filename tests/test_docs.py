@@ -167,7 +167,7 @@ def test_the_table_of_commands_is_what_there_is() -> None:
 
 def test_every_command_that_the_readme_shows_exists() -> None:
     shown = set(
-        re.findall(r"(?:^|[`/ ])reelkeeper ((?:keys |jobs )?[a-z]+)", "\n".join([*SHELL, *map("`{}`".format, CODE)]))
+        re.findall(r"(?:^|[`/ ])reelkeeper ((?:keys |jobs )?[a-z-]+)", "\n".join([*SHELL, *map("`{}`".format, CODE)]))
     )
     assert {"demo", "serve", "check", "keys create", "jobs attach"} <= shown
     assert shown <= set(commands())
