@@ -20,6 +20,7 @@ _MOST_BYTES = 8 * 1_048_576
 _MOST_MODELS = 2_000
 _LONGEST_ENTRY = 65_536  # bytes
 _DEEPEST_ENTRY = 16  # levels of lists and objects
+_SHORTEST_SECRET = 16  # characters: a shorter key is none of a real account, and may be part of any word
 _MOST_VALUES = 200  # of one list
 _LONGEST_VALUE = 100  # characters
 _LONGEST_DURATION = 86_400  # s
@@ -41,6 +42,7 @@ async def models(
 ) -> Sequence[Model] | Unanswered:
     """Ask for the list and `read` each entry of it, which comes without the secrets in `hide`.
 
+    A key to a sandbox, such as `sandbox`, is no secret: to hide it would spoil the names of models.
     `reset` names a header that tells when a rate limit ends. Of models with one id, the first is kept.
     """
     try:
@@ -50,7 +52,8 @@ async def models(
     if answer.status != httpx.codes.OK:
         reset = reset if answer.status == httpx.codes.TOO_MANY_REQUESTS else None
         return Unanswered(f"HTTP {answer.status}", retry_after_ms(answer.headers, now_ms, reset))
-    data = wire.mapping(wire.decode(wire.hidden(answer.body, hide))).get("data")
+    secrets = [secret for secret in hide if len(secret) >= _SHORTEST_SECRET]
+    data = wire.mapping(wire.decode(wire.hidden(answer.body, secrets))).get("data")
     if not isinstance(data, list):
         return Unanswered("HTTP 200 without a list of models")
     found: dict[str, Model] = {}

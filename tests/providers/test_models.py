@@ -19,7 +19,7 @@ from service.sandbox import BEHAVIOURS, Sandbox, serving
 from service.vault import Vault
 from tests.providers.loopback import Loopback, Misbehaviour
 
-KEY = "sk-canary"
+KEY = "sk-or-v1-canary-of-an-account"
 CLOCK = ManualClock(1_795_248_512_000)
 VEO = {
     "id": "google/veo-3.1",
@@ -255,6 +255,15 @@ async def test_neither_our_key_nor_credentials_in_a_url_come_through(
     assert KEY not in repr(model)
     assert model.description == "asked with [hidden]"
     assert model.entry["links"] == ["https://host.example/a?b=c@d", "see http://10.0.0.1, mail@host.example"]
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+async def test_a_sandboxs_key_that_is_a_word_spoils_no_names(
+    client: httpx.AsyncClient, server: Loopback, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "KEY", "sandbox")
+    (model,) = await listed(name, client, server, entry(name, id="sandbox/ok"))
+    assert model.id == "sandbox/ok"
 
 
 # No answer
