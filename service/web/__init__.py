@@ -35,8 +35,13 @@ from service.web.content import Content, Posters
 from service.web.creating import Creating
 from service.web.events import Events
 from service.web.jobs import Jobs
+from service.web.openai import Videos
+from service.web.openai_forms import OpenAIForms
+from service.web.openrouter import OpenRouterFace
+from service.web.openrouter_forms import OpenRouterForms
 from service.web.refusals import RefusalError
 from service.web.requests import NewJobs
+from service.web.routing import Routing
 from service.web.status import Status, Troubles
 from service.web.views import Views
 
@@ -87,6 +92,32 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     )
     events = Events(store=store, callers=callers, views=views, stopping=stopping)
     content = Content(callers=callers, storage=storage, views=views, posters=posters, link_seconds=link_seconds)
+    routing = Routing(catalogue, providers, default_provider)
+    openrouter = OpenRouterFace(
+        store=store,
+        callers=callers,
+        creating=creating,
+        content=content,
+        routing=routing,
+        providers=providers,
+        storage=storage,
+        clock=clock,
+        forms=OpenRouterForms(public_url),
+        link_seconds=link_seconds,
+        allowed_private_hosts=allowed_private_hosts,
+    )
+    videos = Videos(
+        store=store,
+        callers=callers,
+        creating=creating,
+        content=content,
+        routing=routing,
+        providers=providers,
+        vault=vault,
+        clock=clock,
+        forms=OpenAIForms(public_url),
+        allowed_private_hosts=allowed_private_hosts,
+    )
     callbacks = Callbacks(store=store, providers=providers, vault=vault, clock=clock)
     status = Status(
         store=store,
@@ -109,6 +140,18 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/v1/jobs/{job_id}/redeliver", actions.redeliver, methods=["POST"]),
             Route("/v1/jobs/{job_id}/remirror", actions.remirror, methods=["POST"]),
             Route("/v1/jobs/{job_id}/content", content.read, methods=["GET"]),
+            Route("/api/v1/videos", openrouter.create, methods=["POST"]),
+            Route("/api/v1/videos/{job_id}", openrouter.read, methods=["GET"]),
+            Route("/api/v1/videos/{job_id}/content", openrouter.content, methods=["GET"]),
+            Route("/v1/videos", videos.create, methods=["POST"]),
+            Route("/v1/videos", videos.page, methods=["GET"]),
+            Route("/v1/videos/edits", videos.nothing, methods=["POST"]),
+            Route("/v1/videos/extensions", videos.nothing, methods=["POST"]),
+            Route("/v1/videos/characters", videos.nothing, methods=["POST"]),
+            Route("/v1/videos/{job_id}/remix", videos.nothing, methods=["POST"]),
+            Route("/v1/videos/{job_id}", videos.read, methods=["GET"]),
+            Route("/v1/videos/{job_id}", videos.delete, methods=["DELETE"]),
+            Route("/v1/videos/{job_id}/content", videos.content, methods=["GET"]),
             Route("/callbacks/{provider}/{job_id}/{token}", callbacks.receive, methods=["POST"]),
             Route("/healthz", status.health, methods=["GET"]),
             Route("/readyz", status.ready, methods=["GET"]),
