@@ -95,7 +95,8 @@ class Events:
             await self._pause(_LOOK_SECONDS)
 
     def _message(self, event: Event) -> bytes:
-        data = json.dumps(self._views.event(event), ensure_ascii=False, separators=(",", ":"))
+        # In ASCII: httpx and others take U+2028 and its like for the end of a line.
+        data = json.dumps(self._views.event(event), separators=(",", ":"))
         return f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode()
 
     @contextmanager
