@@ -33,6 +33,7 @@ from service.model import (
 )
 from service.vault import SealError, Vault
 from service.web.deliveries import Composer
+from service.web.openai_forms import OpenAIForms
 from service.web.openrouter_forms import OpenRouterForms
 from service.web.views import Views
 
@@ -74,21 +75,9 @@ JOB = Job(
 )
 
 
-def video(job: Job) -> dict[str, Any]:
-    """Return a job as LLM Gateway shows it, near enough."""
-    finished = None if job.finished_at is None else job.finished_at // 1000
-    error = None if job.error is None else {"code": job.error.code, "message": job.error.message}
-    return {
-        "id": job.id,
-        "object": "video",
-        "status": "completed" if job.artifacts else "failed",
-        "completed_at": finished,
-        "error": error,
-    }
-
-
 def composer(vault: Vault = NEW) -> Composer:
-    return Composer(vault, native=Views(PUBLIC_URL).job, openrouter=OpenRouterForms(PUBLIC_URL).job, openai=video)
+    native, openrouter, openai = Views(PUBLIC_URL).job, OpenRouterForms(PUBLIC_URL).job, OpenAIForms(PUBLIC_URL).video
+    return Composer(vault, native=native, openrouter=openrouter, openai=openai)
 
 
 def delivery(ended: State = State.COMPLETED, error: JobError | None = None) -> Delivery:
@@ -308,9 +297,10 @@ def test_an_openai_delivery_knows_two_events(ended: State, event: str) -> None:
     _, body = composed(Face.OPENAI, ended=ended, error=error)
     told = json.loads(body)
     assert told["type"] == event
-    assert told["data"] == video(
-        replace(JOB, error=error, finished_at=ENDED_AT, artifacts=() if error else JOB.artifacts)
-    )
+    shown = told["data"]
+    assert (shown["id"], shown["completed_at"]) == (JOB.id, ENDED_AT // 1000)
+    assert shown["status"] == event.removeprefix("video.")
+    assert ("content" in shown, shown["error"] is None) == (error is None, error is None)
 
 
 def test_a_secret_that_was_sealed_with_a_key_that_is_gone_is_asked_for() -> None:
