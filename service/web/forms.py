@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Any
 
 from python_multipart.multipart import parse_options_header
@@ -72,36 +72,42 @@ async def read_form(
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser, which also tells whether the form was whole."""
+    """Starlette's parser, which takes what follows the last boundary for the end of the form, and here must see it.
 
-    whole = False
+    It closes its files when the stream fails, so the stream is what tells.
+    """
+
+    def __init__(self, headers: Headers, chunks: AsyncGenerator[bytes, None], *, longest: int) -> None:
+        super().__init__(
+            headers, self._whole(chunks), max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=longest
+        )
+        self._ended = False
 
     def on_end(self) -> None:
-        self.whole = True
+        self._ended = True
+
+    async def _whole(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        async for chunk in chunks:
+            yield chunk
+        if not self._ended:
+            raise MultiPartException("It breaks off before its closing boundary.")
 
 
 async def _parsed(request: Request, limit: int) -> FormData:
     _, options = parse_options_header(request.headers["content-type"])
     boundary = options.get(b"boundary", b"")
     if not _BOUNDARY.fullmatch(boundary):
-        raise _no_form("its Content-Type names no boundary, or an impossible one; leave that header to your library")
+        raise _no_form("Its Content-Type names no boundary, or an impossible one; leave that header to your library.")
     # As Latin-1 every byte stays what it is, so that text which is not UTF-8 is found out and not guessed at.
     headers = Headers(raw=[(b"content-type", b'multipart/form-data; charset=latin-1; boundary="%b"' % boundary)])
-    parser = _Parser(
-        headers, bounded(request, limit), max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=limit
-    )
     try:
-        form = await parser.parse()
+        return await _Parser(headers, bounded(request, limit), longest=limit).parse()
     except MultiPartException as error:
-        raise _no_form(f"{error.message.rstrip('.')}; at most {_MOST_FIELDS} fields and {_MOST_FILES} files") from None
-    if not parser.whole:
-        await form.close()
-        raise _no_form("it breaks off before its closing boundary")
-    return form
+        raise _no_form(error.message) from None
 
 
 def _no_form(why: str) -> RefusalError:
-    return RefusalError(400, "invalid_form", f"The body cannot be read as multipart/form-data: {why}.")
+    return RefusalError(400, "invalid_form", f"The body cannot be read as multipart/form-data. {why}")
 
 
 def _steps(name: str) -> tuple[str, ...]:
