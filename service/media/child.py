@@ -82,18 +82,18 @@ def main() -> None:
         os.nice(_NICENESS)
         if sys.platform == "linux":  # macOS refuses this limit
             _limit(resource.RLIMIT_AS, _MEMORY_BYTES)
-        _limit(resource.RLIMIT_CPU, _CPU_SECONDS)
+        _limit(resource.RLIMIT_CPU, _CPU_SECONDS, spare=1)  # SIGXCPU says more than SIGKILL
         _limit(resource.RLIMIT_CORE, 0)
         _examine(parent)
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent is to hear of it
         parent.say(" ".join(f"nothing {type(error).__name__}: {error}"[:500].split()))
 
 
-def _limit(what: int, most: int) -> None:
-    """Set a limit for good, unless a lower one is set already."""
+def _limit(what: int, most: int, *, spare: int = 0) -> None:
+    """Set a limit for good, unless a lower one is set already; `spare` is from its warning to its end."""
     _, hard = resource.getrlimit(what)
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(what, (most, most))
+    last = most + spare if hard == resource.RLIM_INFINITY else min(most + spare, hard)
+    resource.setrlimit(what, (min(most, last), last))
 
 
 def _examine(parent: Parent) -> None:

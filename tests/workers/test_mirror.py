@@ -20,12 +20,13 @@ from service.errors import (
     StorageError,
     StoreUnavailableError,
 )
-from service.model import Billable, ErrorCode, Job, Output, Report, Status
+from service.media import Examiner
+from service.model import Artifact, Billable, ErrorCode, Footage, Job, Output, Report, Status
 from service.outbound import public_client
 from service.providers import Location, Manners
 from service.sandbox.downloads import VIDEOS
 from service.storage import Storage
-from service.workers.mirror import Mirror
+from service.workers.mirror import Examine, Mirror
 from tests.servers import Loopback, answer, loopback
 from tests.store.world import RETENTION_MS, TIMING, report
 from tests.workers.stage import Scripted, Stage
@@ -62,12 +63,16 @@ class Shop:
         return sorted(str(path.relative_to(self.videos)) for path in self.videos.rglob("*") if path.is_file())
 
 
-def mirror_of(stage: Stage, client_of: Loopback, videos: Path, stack: AsyncExitStack) -> Mirror:
+def mirror_of(
+    stage: Stage, client_of: Loopback, videos: Path, stack: AsyncExitStack, examine: Examine | None = None
+) -> Mirror:
     client = public_client([client_of.host])
     stack.push_async_callback(client.aclose)
     chance = random.Random(5)  # noqa: S311 - the same jitter in every run
     storage = Storage.open(str(videos))
-    return Mirror(stage.world.claims, stage.paced, client, storage, stage.clock, chance, max_bytes=1_000_000)
+    return Mirror(
+        stage.world.claims, stage.paced, client, storage, stage.clock, chance, max_bytes=1_000_000, examine=examine
+    )
 
 
 @pytest.fixture
@@ -116,6 +121,56 @@ async def test_every_output_is_a_call_that_the_providers_pace_counts(shop: Shop,
         for _ in range(5):
             await stage.world.queued()
         assert len(await stage.step(stage.submitter)) == 1  # of two that are left, one is reserved
+
+
+# What it shows
+
+
+async def test_what_a_copy_shows_is_noted_with_it(shop: Shop, stage: Stage) -> None:
+    shop.sells([GOOD])
+    async with AsyncExitStack() as stack:
+        examiner = Examiner(Storage.open(str(shop.videos)))
+        shop.mirror = mirror_of(stage, shop.server, shop.videos, stack, examiner.examine)
+        job = await shop.mirroring()
+        assert await shop.copies() == ["completed"]
+    stem = f"acme/2026/09/{job.id}"
+    [artifact] = (await stage.world.now(job)).artifacts
+    assert artifact.footage == Footage(2000, 320, 180, "h264", f"{stem}/0.jpg")
+    assert shop.stored() == [f"{stem}/0.jpg", f"{stem}/0.mp4"]
+
+
+async def test_only_what_is_stored_and_not_yet_kept_is_examined(shop: Shop, stage: Stage) -> None:
+    seen: list[tuple[int, list[str], int]] = []
+
+    async def examine(artifact: Artifact) -> Footage | None:
+        seen.append((artifact.index, shop.stored(), len((await stage.world.now(job)).artifacts)))
+        return None
+
+    shop.sells([GOOD, PAGE, GOOD])
+    async with AsyncExitStack() as stack:
+        shop.mirror = mirror_of(stage, shop.server, shop.videos, stack, examine)
+        job = await shop.mirroring(outputs=3)
+        assert await shop.copies() == ["later"]
+    first, last = (f"acme/2026/09/{job.id}/{index}.mp4" for index in (0, 2))
+    assert seen == [(0, [first], 0), (2, [first, last], 1)]
+
+
+@pytest.mark.parametrize("error", [ValueError("a fault of ours"), OutputError("no"), TimeoutError(), None])
+async def test_a_video_that_is_not_understood_is_kept_all_the_same(
+    shop: Shop, stage: Stage, error: Exception | None
+) -> None:
+    async def examine(_: Artifact) -> Footage | None:
+        if error is not None:
+            raise error
+        return None
+
+    shop.sells([GOOD])
+    async with AsyncExitStack() as stack:
+        shop.mirror = mirror_of(stage, shop.server, shop.videos, stack, examine)
+        job = await shop.mirroring()
+        assert await shop.copies() == ["completed"]
+    [artifact] = (await stage.world.now(job)).artifacts
+    assert artifact.footage is None
 
 
 # Later
