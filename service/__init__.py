@@ -4,7 +4,7 @@ The map, in reading order. A job is always waiting for exactly one thing; its st
 Imports go down the rows and never sideways between packages of one row.
 
 Row 0, pure: the words and the rules.
-    model.py         State, TRANSITIONS, VideoRequest, Job, Report, Output, Artifact
+    model.py         State, TRANSITIONS, VideoRequest, Job, Report, Output, Artifact, Delivery, Model
     errors.py        the exception tree, drawn at the top
     signing.py       HMAC schemes, both directions, over raw bytes
     containers.py    what a whole video looks like, chunk by chunk
@@ -12,20 +12,21 @@ Row 0, pure: the words and the rules.
     clock.py ids.py  time and names, passed in
 
 Row 1: what touches the outside, and knows nothing of jobs.
-    config.py        environment -> Config; every mistake at once
+    config/          environment -> Config; every mistake at once
     logs.py          one line per event, without secrets and signed URLs
     outbound.py      HTTP to providers, and to strangers (public addresses only)
-    vault.py         keys derived from the secret key
+    vault.py         keys derived from the secret key, and what is sealed with them
     db/              the Database seam; sqlite.py; queries/ (every query, named); migrations/
 
 Row 2: the domain on top of it.
     store/           one method per sentence of the domain, each one transaction
     providers/       one file per provider; __init__.py is the protocol
     storage.py       object storage: any bucket or a directory
+    media/           what a stored video shows, found out by a process of its own
 
 Row 3: what moves; siblings do not know each other.
-    workers/         __init__.py is the only loop; submitter, poller, mirror
-    web/             the native API, callbacks, status
+    workers/         __init__.py is the only loop; submitter, poller, mirror, notifier, eraser, models
+    web/             three faces (jobs; openrouter and openai with their wire forms), callbacks, content, status
     sandbox/         a stand-in provider, and the demonstration
 
 Row 4: what is run.
