@@ -35,6 +35,7 @@ from service.web.content import Content, Posters
 from service.web.creating import Creating
 from service.web.events import Events
 from service.web.jobs import Jobs
+from service.web.models import Models
 from service.web.openai import Videos
 from service.web.openai_forms import OpenAIForms
 from service.web.openrouter import OpenRouterFace
@@ -92,6 +93,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     )
     events = Events(store=store, callers=callers, views=views, stopping=stopping)
     content = Content(callers=callers, storage=storage, views=views, posters=posters, link_seconds=link_seconds)
+    models = Models(catalogue, callers, providers)
     routing = Routing(catalogue, providers, default_provider)
     openrouter = OpenRouterFace(
         store=store,
@@ -140,6 +142,11 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/v1/jobs/{job_id}/redeliver", actions.redeliver, methods=["POST"]),
             Route("/v1/jobs/{job_id}/remirror", actions.remirror, methods=["POST"]),
             Route("/v1/jobs/{job_id}/content", content.read, methods=["GET"]),
+            # Before the ids of jobs, of which "models" is none.
+            Route("/api/v1/videos/models", models.openrouter, methods=["GET"]),
+            Route("/v1/videos/models", models.openai, methods=["GET"]),
+            Route("/v1/models", models.openai, methods=["GET"]),
+            Route("/v1/models/{id:path}", models.openai_one, methods=["GET"]),
             Route("/api/v1/videos", openrouter.create, methods=["POST"]),
             Route("/api/v1/videos/{job_id}", openrouter.read, methods=["GET"]),
             Route("/api/v1/videos/{job_id}/content", openrouter.content, methods=["GET"]),
