@@ -188,7 +188,8 @@ class VideoBody(BaseModel):
         field = problem.field.removeprefix("provider_options.")
         if field not in self.extras or field in (self.provider_options or {}):
             field = _NATIVE_NAME.sub(lambda found: _NATIVE[found[1]], problem.field)
-        return Problem(field, _NATIVE_NAME.sub(lambda found: _NATIVE[found[1]], problem.message))
+        message = problem.message.replace("a first_frame", "an image")
+        return Problem(field, _NATIVE_NAME.sub(lambda found: _NATIVE[found[1]], message))
 
 
 class VideoForm(VideoBody):

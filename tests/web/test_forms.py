@@ -79,7 +79,10 @@ async def test_a_form_reads_as_the_object_that_it_stands_for(fields: list[tuple[
     assert await read(form_of(fields)) == (value, [])
 
 
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters='[]"\r\n\\'), min_size=1, max_size=10)
+# Without what httpx escapes in a name.
+TEXTS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters='[]"\\'), min_size=1, max_size=10
+)
 VALUES = st.recursive(
     TEXTS,
     lambda inner: st.lists(TEXTS, min_size=1, max_size=3) | st.dictionaries(TEXTS, inner, min_size=1, max_size=3),
