@@ -1,0 +1,1 @@
+"""Backends with their own SDKs, unmodified, against the running service."""
