@@ -167,7 +167,6 @@ def _small(frame: VideoFrame, width: int, turn: int) -> VideoFrame:
         height=max(1, round(height * scale)),
         format="yuvj420p",
         dst_colorspace="ITU601",
-        dst_color_range="JPEG",
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import av
+from av.video.reformatter import Colorspace
 from av.video.stream import VideoStream
 
 from service.model import Artifact
@@ -32,17 +33,19 @@ def film(
     dark: int = 0,
     turned: int = 0,
     dots: Fraction | None = None,
+    colours: Colorspace = Colorspace.ITU601,
     options: dict[str, str] | None = None,
 ) -> bytes:
     """Return a film of 25 frames a second, green above, and below red on the left and blue on the right.
 
-    It begins with so many `dark` frames, is shown `turned` by degrees counterclockwise, and `dots` says how much
-    wider than high its pixels are.
+    It begins with so many `dark` frames, is shown `turned` by degrees counterclockwise, `dots` says how much
+    wider than high its pixels are, and `colours` how they are written.
     """
     file = io.BytesIO()
     with av.open(file, "w", format=container, container_options=options or {}) as out:
         stream = cast("VideoStream", out.add_stream(codec, rate=25))
         stream.codec_context.width, stream.codec_context.height = width, height
+        stream.codec_context.colorspace = colours
         stream.codec_context.pix_fmt = "rgba" if codec == "png" else "yuv420p"
         if turned:
             stream.set_display_rotation(turned)
@@ -53,7 +56,8 @@ def film(
         picture = green * width * (height // 3) + below * (height - height // 3)
         for number in range(frames):
             shown = black * (width * height) if number < dark else picture
-            out.mux(stream.encode(av.VideoFrame.from_bytes(shown, width, height, format="rgba")))
+            frame = av.VideoFrame.from_bytes(shown, width, height, format="rgba")
+            out.mux(stream.encode(frame.reformat(format=stream.codec_context.pix_fmt, dst_colorspace=colours)))
         out.mux(stream.encode(None))
     return file.getvalue()
 

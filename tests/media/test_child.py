@@ -152,11 +152,6 @@ async def test_as_many_run_at_once_as_are_allowed(artifact: Artifact, scripted: 
     [
         "hello",
         "read",
-        "read -1 10",
-        "read 0 0",
-        "read 0 -5",
-        "read 0 99999999",
-        "read 6090 10",
         "read a b",
         "footage",
         "footage {}",
@@ -181,6 +176,14 @@ async def test_a_child_that_says_what_cannot_be_is_not_believed(
     assert await scripted(script + HANG, str(started)).examine(artifact) is None
     assert len(reasons()) == 1
     assert not alive(started)
+
+
+@pytest.mark.parametrize("asked", ["-1 10", "0 0", "0 -5", "0 99999999", "6090 10", "9999999999999999999999 1"])
+async def test_a_child_gets_no_bytes_that_are_not_there(
+    artifact: Artifact, scripted: Scripted, reasons: Reasons, started: Path, asked: str
+) -> None:
+    assert await scripted(f"print('read {asked}', flush=True)\n{HANG}", str(started)).examine(artifact) is None
+    assert [reason.partition(" bytes")[0] for reason in reasons()] == [f"the decoder asked for {asked.split()[1]}"]
 
 
 @pytest.mark.parametrize("poster", ["0", "-1", "x", "4194305", "5\\nhello", "999\\n\\xff\\xd8\\xff"])

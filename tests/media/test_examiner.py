@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from av.video.reformatter import Colorspace
 
 from service.errors import StorageError
 from service.media import Examiner
@@ -108,6 +109,14 @@ async def test_dots_that_are_not_square_are_shown_square(storage: Storage, video
     assert (footage.width, footage.height) == look(videos / POSTER)[:2] == (640, 180)
 
 
+@pytest.mark.parametrize("colours", [Colorspace.ITU601, Colorspace.ITU709, Colorspace.FCC])
+async def test_a_poster_has_the_colours_of_the_video(
+    storage: Storage, videos: Path, examiner: Examiner, colours: Colorspace
+) -> None:
+    await examiner.examine(await keep(storage, film(colours=colours)))
+    assert alike(look(videos / POSTER)[2], [GREEN, GREEN, RED, BLUE])
+
+
 async def test_the_poster_of_a_video_that_begins_with_black_shows_what_follows(
     storage: Storage, videos: Path, examiner: Examiner
 ) -> None:
@@ -129,8 +138,8 @@ async def test_a_video_that_is_damaged_after_its_first_pictures_still_has_a_post
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"x", NOISE, VIDEOS[0][:100], VIDEOS[0][:900], film()[:-200], sound()],
-    ids=["empty", "a byte", "noise", "a head", "half an index", "no index", "sound"],
+    [b"", b"x", NOISE, VIDEOS[0][:100], VIDEOS[0][:900], film()[:-200], sound(), film(codec="mpeg4", container="avi")],
+    ids=["empty", "a byte", "noise", "a head", "half an index", "no index", "sound", "no container that is kept"],
 )
 async def test_what_is_no_video_is_not_understood_and_the_log_says_why(
     storage: Storage, videos: Path, examiner: Examiner, reasons: Reasons, data: bytes
