@@ -38,6 +38,7 @@ from service.web.jobs import Jobs
 from service.web.models import Models
 from service.web.openai import Videos
 from service.web.openai_forms import OpenAIForms
+from service.web.openapi import Description
 from service.web.openrouter import OpenRouterFace
 from service.web.openrouter_forms import OpenRouterForms
 from service.web.refusals import RefusalError
@@ -163,6 +164,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/healthz", status.health, methods=["GET"]),
             Route("/readyz", status.ready, methods=["GET"]),
             Route("/status", status.status, methods=["GET"]),
+            Route("/openapi.json", Description(public_url, tuple(providers)).read, methods=["GET"]),
         ],
         middleware=[Middleware(Gate, log=log, ids=ids)],
         exception_handlers={HTTPException: _no_route},

@@ -1,0 +1,69 @@
+"""The calls of providers and operators, in the words of the README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.web.openapi import bodies, parameters
+from service.web.openapi.operations import CALLBACKS, MATCH, OPERATORS, SEEN, Operation
+from service.web.openapi.responses import JSON, answered, bare
+
+
+def others(providers: Sequence[str]) -> list[Operation]:
+    """Return the calls, of which one is where `providers` report."""
+    signatures = ("X-OpenRouter-Signature", "webhook-id", "webhook-timestamp", "webhook-signature")
+    healthy, ill = answered("It is.", "Health"), answered("It is not.", "Illness")
+    return [
+        Operation(
+            "POST",
+            "/callbacks/{provider}/{job_id}/{token}",
+            "receiveCallback",
+            CALLBACKS,
+            "Where providers report; each job's address is made by us and told to its provider",
+            {204: answered("It is on disk: new, doubled, late and out-of-order reports alike.")},
+            (400, 401, 404, 408, 413, 415, 500, 503),
+            (parameters.reporting_provider(providers), "job_id", "token", *signatures),
+            bodies.CALLBACK,
+            {
+                400: "It is genuine, and says nothing that we understand (`bad_callback`).",
+                401: "Its signature is missing, wrong or too old (`bad_signature`).",
+                404: "There is no such address, or it is another job's.",
+                503: "It could not be stored; send it again.",
+            },
+            keyless=True,
+        ),
+        Operation("GET", "/healthz", "readHealth", OPERATORS, "The process is up", {200: healthy}, (), keyless=True),
+        Operation(
+            "GET",
+            "/readyz",
+            "readReadiness",
+            OPERATORS,
+            "It can write to the database and to storage",
+            {200: healthy, 503: ill},
+            (),
+            keyless=True,
+        ),
+        Operation(
+            "GET",
+            "/status",
+            "readStatus",
+            OPERATORS,
+            "How the service is; with an operator key, and open to anybody in the demo only",
+            {200: answered("The numbers.", "Status")},
+            (403, *SEEN),
+        ),
+        Operation(
+            "GET",
+            "/openapi.json",
+            "readDescription",
+            OPERATORS,
+            "All of this, for programs",
+            {
+                200: answered("This.", {JSON: {"type": "object"}}, told=("etag",)),
+                304: bare("You have it.", 304),
+            },
+            (),
+            MATCH,
+            keyless=True,
+        ),
+    ]
