@@ -53,12 +53,10 @@ class Storage:
     relative path.
     """
 
-    def __init__(self, store: ObjectStore, url: str, description: str, *, folder: Path | None = None) -> None:
-        self.url = url
-        """What `open` opens: the same storage, for another process with the same environment."""
+    def __init__(self, store: ObjectStore, description: str, *, scheme: str, folder: Path | None = None) -> None:
         self._store = store
         self._description = description
-        self._scheme = urlsplit(url).scheme
+        self._scheme = scheme
         self._folder = folder
 
     @classmethod
@@ -82,7 +80,7 @@ class Storage:
         if parts.scheme not in _CREDENTIALS or not parts.netloc:
             raise ConfigurationError([f"REELKEEPER_STORAGE is {url!r}, which is no storage that we know; {_EXAMPLES}"])
         try:
-            return cls(from_url(url, retry_config=_RETRIES), url, url)
+            return cls(from_url(url, retry_config=_RETRIES), url, scheme=parts.scheme)
         except (BaseError, ValueError) as error:
             advice = f"check the {_CREDENTIALS[parts.scheme]}* variables"
             raise ConfigurationError(
@@ -93,7 +91,7 @@ class Storage:
     def _open_folder(cls, url: str, path: Path) -> Self:
         try:
             folder = path.resolve()
-            return cls(LocalStore(folder, mkdir=True), folder.as_uri(), f"the folder {folder}", folder=folder)
+            return cls(LocalStore(folder, mkdir=True), f"the folder {folder}", scheme="file", folder=folder)
         except (BaseError, OSError, ValueError) as error:
             raise ConfigurationError([f"REELKEEPER_STORAGE {url!r} is no usable folder: {_detail(error)}"]) from None
 
