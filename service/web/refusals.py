@@ -45,18 +45,16 @@ class RefusalError(Exception):
         if self.status in _FINAL_ANSWERS:
             headers["x-should-retry"] = "false"
         error = next((shape for prefix, shape in _SHAPES if path.startswith(prefix)), _native)(self)
-        if self.problems:
-            error["problems"] = [asdict(problem) for problem in self.problems]
         return JSONResponse({"error": error}, self.status, headers)
 
 
 def _native(refusal: RefusalError) -> dict[str, object]:
-    return {"code": refusal.code, "message": refusal.message}
+    return {"code": refusal.code, "message": refusal.message, **_problems(refusal)}
 
 
 def _openrouter(refusal: RefusalError) -> dict[str, object]:
-    """OpenRouter's SDKs want the status as an integer `code`, and take our code where theirs has a type."""
-    metadata = {"error_type": refusal.code}
+    """OpenRouter's SDKs want the status as an integer `code`; of all else they keep `metadata` alone."""
+    metadata = {"error_type": refusal.code, **_problems(refusal)}
     return {"code": refusal.status, "message": refusal.message, "metadata": metadata}
 
 
@@ -64,7 +62,11 @@ def _openai(refusal: RefusalError) -> dict[str, object]:
     """OpenAI's and LLM Gateway's shape: `type` is a kind of error, `code` the error, `param` the first wrong field."""
     kind = _KINDS.get(refusal.status, "invalid_request_error" if refusal.status < _OUR_FAULT else "server_error")
     param = refusal.problems[0].field if refusal.problems else None
-    return {"message": refusal.message, "type": kind, "param": param, "code": refusal.code}
+    return {"message": refusal.message, "type": kind, "param": param, "code": refusal.code, **_problems(refusal)}
+
+
+def _problems(refusal: RefusalError) -> dict[str, object]:
+    return {"problems": [asdict(problem) for problem in refusal.problems]} if refusal.problems else {}
 
 
 _SHAPES = (("/api/v1/", _openrouter), ("/v1/videos", _openai), ("/v1/models", _openai))

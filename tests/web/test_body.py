@@ -119,7 +119,7 @@ async def test_a_body_of_one_mebibyte_is_read_and_one_byte_more_is_not(house: Ho
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_BODY_SECONDS", 0.05)
+    monkeypatch.setattr(jobs, "BODY_SECONDS", 0.05)
     async with serving(house.app()) as port, connected(port) as (reader, writer):
         writer.write(
             f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.key}\r\n"

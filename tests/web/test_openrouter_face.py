@@ -23,7 +23,7 @@ def problems(answer: httpx.Response) -> dict[str, str]:
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
     assert (error["code"], error["metadata"]["error_type"]) == (400, "invalid_request")
-    return {each["field"]: each["message"] for each in error["problems"]}
+    return {each["field"]: each["message"] for each in error["metadata"]["problems"]}
 
 
 async def stored(house: House, answer: httpx.Response) -> Job:
