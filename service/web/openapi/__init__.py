@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -38,16 +39,15 @@ class Description:
     """Serves the description of a service at `public_url`, which is written once, when the service starts."""
 
     def __init__(self, public_url: str, providers: Sequence[str]) -> None:
-        self._answer = JSONResponse(describe(public_url, providers))
-        tag = f'"{hashlib.sha256(self._answer.body).hexdigest()[:32]}"'
-        self._tag = tag
-        self._headers = {"etag": tag, "cache-control": "no-cache"}
+        self._body = _written(public_url, tuple(providers))
+        self._tag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
 
     async def read(self, request: Request) -> Response:
         """Send it, to anybody; 304 to who has it."""
+        headers = {"etag": self._tag, "cache-control": "no-cache"}
         if ranges.known(request.headers, self._tag):
-            return Response(status_code=304, headers=self._headers)
-        return Response(self._answer.body, media_type=self._answer.media_type, headers=self._headers)
+            return Response(status_code=304, headers=headers)
+        return Response(self._body, media_type="application/json", headers=headers)
 
 
 def describe(public_url: str, providers: Sequence[str]) -> dict[str, Any]:
@@ -78,6 +78,11 @@ def describe(public_url: str, providers: Sequence[str]) -> dict[str, Any]:
             "headers": responses.headers(),
         },
     }
+
+
+@cache
+def _written(public_url: str, providers: tuple[str, ...]) -> bytes:
+    return bytes(JSONResponse(describe(public_url, providers)).body)
 
 
 def _described(operation: Operation) -> dict[str, Any]:

@@ -226,10 +226,8 @@ OPENROUTER: Mapping[str, Schema] = {
                 {
                     "code": whole("the HTTP status"),
                     "message": _MESSAGE,
-                    "metadata": record("", {"error_type": _CODE}),
-                    "problems": _PROBLEMS,
+                    "metadata": record("", {"error_type": _CODE, "problems": _PROBLEMS}, optional=["problems"]),
                 },
-                optional=["problems"],
             )
         },
     ),
