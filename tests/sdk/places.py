@@ -1,0 +1,222 @@
+"""Where a call is made: a stand-in provider, the service as a process of its own, and what stands between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import httpx
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import service
+from service.assembly import open_records
+from service.clock import SystemClock
+from service.config import SETTINGS, Config
+from service.model import Job
+from service.sandbox import Sandbox, serving
+from service.sandbox.downloads import VIDEOS
+from service.sandbox.jobs import ProviderJob
+from tests.servers import free_ports
+
+_ROOT = Path(service.__file__).parent.parent
+_SECRET = "workspace-webhook-secret"
+_LOOK_EVERY = 0.02  # s; another process works meanwhile, and turning the loop idly would take its processor
+_BAD_GATEWAY = (
+    b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 24\r\nconnection: close\r\n\r\n"
+    b"<h1>502 Bad Gateway</h1>"
+)
+
+
+async def until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait for what another process does. Raises TimeoutError when it does not."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - another process cannot set an event here
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+class TakesForms:
+    """Lets the sandbox take what `openai` posts, a form, as OpenAI's own API does: LLM Gateway takes JSON alone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = MutableHeaders(scope=scope)
+        if not headers.get("content-type", "").startswith("multipart/form-data"):
+            await self._app(scope, receive, send)
+            return
+        async with Request(scope, receive).form() as form:
+            body = json.dumps({name: int(str(value)) if name == "seconds" else value for name, value in form.items()})
+        headers["content-type"], headers["content-length"] = "application/json", str(len(body))
+        messages: list[Message] = [{"type": "http.request", "body": body.encode()}]
+
+        async def read() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app({**scope, "headers": headers.raw}, read, send)
+
+
+@contextlib.asynccontextmanager
+async def playing() -> AsyncIterator[Sandbox]:
+    """Run a sandbox, which sends its callbacks by itself."""
+    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        sandbox = Sandbox(
+            clock=SystemClock(),
+            chance=random.Random(5),  # noqa: S311 - names alone come from it
+            webhook_secret=_SECRET,
+            client=client,
+        )
+        sandbox.app.add_middleware(TakesForms)
+        async with serving(sandbox):
+            telling = asyncio.create_task(sandbox.run())
+            try:
+                yield sandbox
+            finally:
+                telling.cancel()
+                await asyncio.wait({telling})
+
+
+@contextlib.asynccontextmanager
+async def losing_one_answer(url: str) -> AsyncIterator[str]:
+    """Run a proxy before `url` that says 502 instead of passing on the first answer, and passes on everything else."""
+    upstream = httpx.URL(url)
+    lost: list[bytes] = []
+    running: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            running.add(task)
+            task.add_done_callback(running.discard)
+        there, back = await asyncio.open_connection(upstream.host, upstream.port)
+        asking = asyncio.create_task(pump(reader, back))
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                if not lost:
+                    lost.append(await there.readuntil(b"\r\n\r\n"))
+                    writer.write(_BAD_GATEWAY)
+                    await writer.drain()
+                else:
+                    await pump(there, writer)
+        finally:
+            asking.cancel()
+            await asyncio.wait({asking})
+            for each in (writer, back):
+                each.close()
+
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    finally:
+        listener.close()
+        for task in list(running):
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+class Place:
+    """A running service with a caller's key, before a sandbox.
+
+    `lives` are its process ids, the living one last; `halted` tells that it stopped at the point where it was to.
+    """
+
+    def __init__(self, sandbox: Sandbox, url: str, key: str, settings: Mapping[str, str]) -> None:
+        self.sandbox = sandbox
+        self.url = url
+        self.key = key
+        self.lives: list[int] = []
+        self.halted = False
+        self._config = Config.read(settings)
+
+    @property
+    def made(self) -> list[ProviderJob]:
+        """The jobs that the provider made, and bills."""
+        return self.sandbox.ledger.jobs()
+
+    async def jobs(self) -> list[Job]:
+        """Read the service's own jobs as they are on disk."""
+        async with open_records(self._config) as records:
+            return await records.store.jobs()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the living process."""
+        os.kill(self.lives[-1], number)
+
+    async def follow(self, said: asyncio.StreamReader) -> None:
+        """Take note of what the process says, until it says no more."""
+        async for line in said:
+            if line == b"halted\n":
+                self.halted = True
+            else:
+                self.lives.append(int(line))
+
+
+def bytes_of(made: ProviderJob) -> bytes:
+    """Return the video that the sandbox serves for one of its jobs."""
+    return VIDEOS[made.number % len(VIDEOS)]
+
+
+@contextlib.asynccontextmanager
+async def open_place(
+    folder: Path, point: str | None = None, *, dedupe_window: int = 0, deadline: int = 7200
+) -> AsyncIterator[Place]:
+    """Run a sandbox, and the service against it, with everything in `folder`; the service dies at `point`.
+
+    `dedupe_window` (s) is that of the caller's key, `deadline` (s) that of jobs that stay silent.
+    """
+    [port] = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    async with playing() as sandbox:
+        settings = {
+            "REELKEEPER_PUBLIC_URL": url,
+            "REELKEEPER_SECRET_KEY": secrets.token_hex(32),
+            "REELKEEPER_DATABASE": f"sqlite:///{folder / 'reelkeeper.db'}",
+            "REELKEEPER_STORAGE": str(folder / "videos"),
+            "REELKEEPER_JOB_DEADLINE": str(deadline),
+            "REELKEEPER_ALLOWED_PRIVATE_HOSTS": f"localhost:{httpx.URL(sandbox.base_url).port}",
+            "OPENROUTER_BASE_URL": f"{sandbox.base_url}/api/v1",
+            "OPENROUTER_API_KEY": "any",
+            "OPENROUTER_WEBHOOK_SECRET": _SECRET,
+            "LLMGATEWAY_BASE_URL": f"{sandbox.base_url}/v1",
+            "LLMGATEWAY_API_KEY": "any",
+        }
+        async with open_records(Config.read(settings)) as records:
+            _, key = await records.keys.create("backend", "studio", dedupe_window_ms=dedupe_window * 1000)
+        place = Place(sandbox, url, key, settings)
+        with (folder / "log.jsonl").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.sdk.mortal", str(port), *([point] if point else [])),
+                env={name: value for name, value in os.environ.items() if name not in SETTINGS}
+                | {"PYTHONPATH": str(_ROOT)}
+                | settings,
+                cwd=folder,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        assert process.stdout is not None
+        following = asyncio.create_task(place.follow(process.stdout))
+        try:
+            await until(lambda: place.lives or following.done())
+            if not place.lives:
+                raise RuntimeError((folder / "log.jsonl").read_text(encoding="utf-8"))
+            yield place
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its lives, too: they have no other group
+            await process.wait()
+            await following
