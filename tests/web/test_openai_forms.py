@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from openai.types import Video
 
-from service.model import Artifact, ErrorCode, Footage, Job, JobError, Problem, Reference, State, VideoRequest
+from service.model import Artifact, ErrorCode, Footage, Job, JobError, Problem, Reference, State, Status, VideoRequest
+from service.providers import llmgateway
 from service.web.openai_forms import OpenAIForms, VideoBody, VideoForm, read_video
 from tests.web.house import House
 
@@ -330,3 +331,22 @@ def test_what_was_not_asked_for_is_told_from_the_video_once_it_is_there(job: Job
     assert (shown["seconds"], shown["size"]) == ("8", "1280x720")
     unknown = replace(artifact, footage=replace(FOOTAGE, duration_ms=None))
     assert FORMS.video(replace(plain, artifacts=(unknown,)))["seconds"] is None
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        (State.QUEUED, Status.RUNNING),
+        (State.RUNNING, Status.RUNNING),
+        (State.COMPLETED, Status.COMPLETED),
+        (State.CANCELLED, Status.FAILED),
+        (State.FAILED, Status.FAILED),
+    ],
+)
+def test_it_is_read_by_a_client_of_llm_gateway(job: Job, state: State, status: Status) -> None:
+    """As our own adapter reads what that gateway says."""
+    error = ERROR if status is Status.FAILED else None
+    report = llmgateway._report(FORMS.video(replace(job, state=state, error=error, cost=0.5)))
+    assert report is not None
+    assert (report.status, report.understood, report.provider_job_id, report.cost) == (status, True, job.id, 0.5)
+    assert (report.error is None) is (error is None)
