@@ -64,8 +64,9 @@ def direct_cell(outcome: Outcome | None) -> str:
 
 def cell_behind(fault: Fault, outcome: Outcome) -> str:
     """Write a cell of a column behind Reelkeeper, with its remark."""
-    well = outcome.made == 1 and outcome.status == "completed" and outcome.whole
-    said = f"**{outcome.made}**" if well else f"{outcome.made}, {outcome.status}"
+    kept = outcome.status == "completed" and outcome.whole
+    well = kept and outcome.made == 1
+    said = f"**{outcome.made}**" if well else f"{outcome.made}" if kept else f"{outcome.made}, {outcome.status}"
     if outcome.calls > 1:
         return f"{said} ¹"
     if fault.name == CLAIMED:
