@@ -86,8 +86,8 @@ async def test_every_field_reaches_the_store(house: House, client: httpx.AsyncCl
 
 
 async def test_null_is_the_same_as_leaving_out(client: httpx.AsyncClient) -> None:
-    names = ("seed", "provider", "references", "metadata", "provider_options", "on_unknown", "first_frame", "prompt")
-    names += ("notify_url",)
+    names = ["seed", "provider", "references", "metadata", "provider_options", "on_unknown", "first_frame", "prompt"]
+    names += ["notify_url"]
     answer = await client.post("/v1/jobs", json={"model": "m"} | dict.fromkeys(names))
     assert answer.status_code == 202
     assert answer.json()["request"] == {"model": "m"}
