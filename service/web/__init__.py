@@ -211,7 +211,7 @@ class Gate:
                 about["reason"] = error.code if isinstance(error, RefusalError) else str(error)
             if isinstance(error, CallbackError):
                 tell = self._log.warning  # somebody forges, or a secret here is not the provider's
-            if response.status_code >= 500:  # noqa: PLR2004 - server errors begin here
+            if response.status_code >= 500 and not isinstance(error, RefusalError):  # noqa: PLR2004 - server errors begin here
                 known = isinstance(error, StoreUnavailableError | StorageError)
                 cause = {"error": redact(str(error))} if known else {"exc_info": error}
                 self._log.error("web.failed", request_id=request_id, **cause)

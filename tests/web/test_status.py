@@ -203,6 +203,14 @@ async def test_a_mistake_of_ours_is_told_to_the_log_alone(house: House) -> None:
     assert house.lines()[0]["status"] == 500
 
 
+async def test_what_is_not_offered_is_no_mistake_of_ours_in_the_log(house: House, client: httpx.AsyncClient) -> None:
+    job = await house.completed()
+    answer = await client.get(f"/v1/videos/{job.id}/content?variant=spritesheet")
+    assert answer.status_code == 501
+    assert house.lines("web.failed") == []
+    assert house.lines()[-1]["reason"] == "not_implemented"
+
+
 async def test_a_database_that_is_away_is_worth_another_try(house: House, client: httpx.AsyncClient) -> None:
     await house.db.close()
     for answer in (await client.get("/v1/jobs"), await client.post("/v1/jobs", json={"model": "m"})):
