@@ -176,6 +176,7 @@ async def open_service(
             public_url=config.public_url,
             log=log,
             workers=supervisor.trouble,
+            stopping=lambda: supervisor.stopping,
             deliveries=records.deliveries,
             catalogue=records.catalogue,
             posters=Posters(examiner, store.keep_footage, clock=clock),

@@ -23,6 +23,7 @@ from service.web.requests import NewJobs
 from service.web.views import Views
 
 _MOST_JOBS = 100
+_MOST_VALUES = 20_000  # in all of them; the whole is no larger than one job may be
 _OPERATION = "jobs.batch"
 
 
@@ -55,7 +56,8 @@ class Batch:
         """
         caller = await self._callers.caller(request)
         require_json(request)
-        items = _items(parse_object(await read_body(request, limit=LONGEST_BODY, seconds=BODY_SECONDS)))
+        body = await read_body(request, limit=LONGEST_BODY, seconds=BODY_SECONDS)
+        items = _items(parse_object(body, most_values=_MOST_VALUES))
         key = idempotency_key(request)
         wanted = [self._read(index, item, caller.tenant) for index, item in enumerate(items)]
         self._creating.spend(caller, sum(isinstance(each, NewJob) for each in wanted))

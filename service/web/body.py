@@ -81,12 +81,12 @@ async def within(seconds: float) -> AsyncIterator[None]:
         ) from None
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes, *, most_values: int = _MOST_VALUES) -> dict[str, Any]:
     """Return the JSON object that `body` is.
 
     Refused is what other readers would understand differently or not at all: a key that stands twice in one object,
     NaN, Infinity, numbers beyond 64 bits, halves of surrogate pairs, and objects or arrays more than 32 deep or with
-    more than 2,000 values in all.
+    more than `most_values` in all.
     """
     if not body:
         raise _not_json('The body is empty; send a JSON object, for example {"model": "…", "prompt": "…"}.')
@@ -106,7 +106,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise _too_deep() from None
     if not isinstance(value, dict):
         raise _not_json(f"The body must be a JSON object, {{…}}; {kind_of(value)} was sent.")
-    _require_simple(value)
+    _require_simple(value, most_values)
     try:
         canonical(value)
     except UnicodeEncodeError:
@@ -158,7 +158,7 @@ def _no_constant(name: str) -> NoReturn:
     raise _not_json(f"The body holds {name}, which is not JSON; send a number or null.")
 
 
-def _require_simple(value: object) -> None:
+def _require_simple(value: object, most_values: int) -> None:
     """Refuse what is nested deep or holds many values: it would be walked through at every reading of the job."""
     level: list[Any] = [value]
     found = 0
@@ -172,8 +172,8 @@ def _require_simple(value: object) -> None:
         found += len(level)
     if any(isinstance(each, dict | list) for each in level):
         raise _too_deep()
-    if found > _MOST_VALUES:
-        raise _not_json(f"The body holds more than {_MOST_VALUES:,} values; send fewer, or one long string.")
+    if found > most_values:
+        raise _not_json(f"The body holds more than {most_values:,} values; send fewer, or one long string.")
 
 
 def _too_large(limit: int) -> RefusalError:

@@ -203,6 +203,11 @@ class Supervisor:
         self._pause = pause
         self._stopping = False
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping
+
     def trouble(self) -> Mapping[str, str | None]:
         """Return, for each worker, what is wrong with it; None when it is well."""
         return {worker.name: worker.trouble for worker in self._workers}
