@@ -35,6 +35,7 @@ _RETRIES_WITHIN = 2.5  # s after a timeout, in which either SDK has called again
 _MOST_CALLS = 3
 _SETTLED_WITHIN = 150.0  # s, for the longest: a lease of a minute that must lapse
 _AT_ONCE = 6
+_SLOW = 0.4  # leaves time to a service that would submit again what the provider has already
 
 
 async def _killed_while_the_provider_is_called(place: Place, _: float) -> None:
@@ -58,13 +59,15 @@ async def _halted_before_it_answers(place: Place, patience: float) -> None:
 class Fault:
     """A row: what goes wrong, and where.
 
-    `model` is how the provider behaves, `point` is where the service dies. `meanwhile` is what happens to the service
-    while the call is made; it is told after how many seconds the call times out. `deadline` (s) is the service's.
+    `model` is how the provider behaves, and `speed` how much faster than usual. `point` is where the service dies.
+    `meanwhile` is what happens to the service while the call is made; it is told after how many seconds the call times
+    out. `deadline` (s) is the service's.
     """
 
     name: str
     says: str
     model: str = "ok"
+    speed: float = 1.0
     point: str | None = None
     meanwhile: Callable[[Place, float], Awaitable[None]] | None = None
     proxy: bool = False
@@ -82,10 +85,10 @@ CLAIMED: Final = "claimed"
 
 FAULTS: Final = (
     Fault("nothing", "nothing"),
-    Fault("502", "the provider accepts, and answers 502", "accepted-then-502"),
-    Fault("hangs", "the provider accepts, and never answers", "accepted-then-hangs"),
-    Fault("resets", "the provider accepts, and resets the connection", "accepted-then-reset"),
-    Fault("html", "the provider accepts, and answers with a web page", "accepted-then-html"),
+    Fault("502", "the provider accepts, and answers 502", "accepted-then-502", _SLOW),
+    Fault("hangs", "the provider accepts, and never answers", "accepted-then-hangs", _SLOW),
+    Fault("resets", "the provider accepts, and resets the connection", "accepted-then-reset", _SLOW),
+    Fault("html", "the provider accepts, and answers with a web page", "accepted-then-html", _SLOW),
     Fault("429", "the provider answers 429 twice, then accepts", "rate-limited"),
     Fault("killed-before", "we are killed before we call the provider", point="answered"),
     Fault(CLAIMED, "we are killed when we have noted that we call it, and have not", point="claimed", deadline=20),
@@ -93,9 +96,10 @@ FAULTS: Final = (
         "killed-during",
         "we are killed while the provider has our call and no answer came",
         "accepted-then-hangs",
+        _SLOW,
         meanwhile=_killed_while_the_provider_is_called,
     ),
-    Fault("killed-after", "we are killed with the provider's answer in hand", point="called"),
+    Fault("killed-after", "we are killed with the provider's answer in hand", speed=_SLOW, point="called"),
     Fault("killed-unanswered", "we are killed between our commit and our 202", point="committed"),
     Fault("killed-overtaken", "the same, and the provider has the job already", point="overtaken"),
     Fault("slow-to-read", "the client times out while we are slow to read its call", meanwhile=_halted_before_it_reads),
@@ -166,7 +170,9 @@ async def behind(fault: Fault, sdk: str) -> Outcome:
     """Call Reelkeeper, as often as a backend must to get an answer, and wait until the job has ended."""
     shortened = fault.meanwhile is not None and sdk == "openai"
     with tempfile.TemporaryDirectory() as folder:
-        opening = open_place(Path(folder), fault.point, dedupe_window=fault.window, deadline=fault.deadline)
+        opening = open_place(
+            Path(folder), fault.point, dedupe_window=fault.window, deadline=fault.deadline, speed=fault.speed
+        )
         async with opening as place, _proxied(place.url, proxy=fault.proxy) as url:
             caller = SDKS[sdk](url, place.key, SHORTENED if shortened else None)
             meanwhile = asyncio.create_task(_meanwhile(fault, place, _TIMEOUTS[sdk]))

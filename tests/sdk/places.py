@@ -67,7 +67,7 @@ class TakesForms:
 
 
 @contextlib.asynccontextmanager
-async def playing() -> AsyncIterator[Sandbox]:
+async def playing(speed: float = 1.0) -> AsyncIterator[Sandbox]:
     """Run a sandbox, which sends its callbacks by itself."""
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
         sandbox = Sandbox(
@@ -75,6 +75,7 @@ async def playing() -> AsyncIterator[Sandbox]:
             chance=random.Random(5),  # noqa: S311 - names alone come from it
             webhook_secret=_SECRET,
             client=client,
+            speed=speed,
         )
         sandbox.app.add_middleware(TakesForms)
         async with serving(sandbox):
@@ -172,15 +173,16 @@ def bytes_of(made: ProviderJob) -> bytes:
 
 @contextlib.asynccontextmanager
 async def open_place(
-    folder: Path, point: str | None = None, *, dedupe_window: int = 0, deadline: int = 7200
+    folder: Path, point: str | None = None, *, dedupe_window: int = 0, deadline: int = 7200, speed: float = 1.0
 ) -> AsyncIterator[Place]:
     """Run a sandbox, and the service against it, with everything in `folder`; the service dies at `point`.
 
-    `dedupe_window` (s) is that of the caller's key, `deadline` (s) that of jobs that stay silent.
+    `dedupe_window` (s) is that of the caller's key, `deadline` (s) that of jobs that stay silent; `speed` is
+    the sandbox's.
     """
     [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    async with playing() as sandbox:
+    async with playing(speed) as sandbox:
         settings = {
             "REELKEEPER_PUBLIC_URL": url,
             "REELKEEPER_SECRET_KEY": secrets.token_hex(32),
