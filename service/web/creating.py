@@ -27,6 +27,7 @@ from service.web.callers import note
 from service.web.refusals import RefusalError
 
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
+_LONG = 20_000  # characters, which only media have
 _RETRY_COUNT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
 
@@ -114,7 +115,18 @@ def idempotency_key(request: Request) -> str | None:
 
 def fingerprint_of(body: object) -> str:
     """Return what two bodies that mean the same have in common."""
-    return hashlib.sha256(canonical(body)).hexdigest()
+    return hashlib.sha256(canonical(_abridged(body))).hexdigest()
+
+
+def _abridged(value: object) -> object:
+    """Put hashes in place of media: to write their megabytes as JSON once more would keep everybody waiting."""
+    if isinstance(value, dict):
+        return {name: _abridged(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_abridged(inner) for inner in value]
+    if isinstance(value, str) and len(value) > _LONG:
+        return f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"
+    return value
 
 
 def outcome(creation: Creation, request: Request | None = None) -> Created:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
@@ -32,7 +31,6 @@ _OWN = "llmgateway"  # the provider whose dialect it is
 _PROVIDER = "x-reelkeeper-provider"
 _LONGEST_BODY = 10_485_760  # bytes
 _BODY_SECONDS = 30.0
-_LONG = 20_000  # characters, which only media have
 _POLL_AFTER_MS = (1_000, 10_000)
 _JOB_ID = re.compile(r"job_[0-9a-z]{26}", re.ASCII)
 
@@ -90,7 +88,7 @@ class Videos:
         problems += _take_provider(request, body)
         new = await self._new_job(caller, body, form, problems)
         return await self._creating.create(
-            request, caller, new, operation="videos.create", body=_abridged(body), answer=self._accepted
+            request, caller, new, operation="videos.create", body=body, answer=self._accepted
         )
 
     async def page(self, request: Request) -> Response:
@@ -217,17 +215,6 @@ def _take_provider(request: Request, body: dict[str, Any]) -> list[Problem]:
     given = body.get("provider")
     body["provider"] = named if given is None else given
     return [] if given in (None, named) else [Problem("provider", f"is another one than {_PROVIDER} names")]
-
-
-def _abridged(value: object) -> object:
-    """Put hashes in place of media: all that a fingerprint needs of their megabytes."""
-    if isinstance(value, dict):
-        return {name: _abridged(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_abridged(inner) for inner in value]
-    if isinstance(value, str) and len(value) > _LONG:
-        return f"sha256:{hashlib.sha256(value.encode()).hexdigest()}"
-    return value
 
 
 def _job_id(text: str) -> str:

@@ -6,7 +6,6 @@ request fields, `content` and `usage`). What neither has is added under names of
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from service.logs import redact
 from service.model import Job, Problem, Reference, State, VideoRequest
 from service.web.mistakes import read, top
 from service.web.refusals import shown
-from service.web.requests import Url
+from service.web.requests import Url, printable, small
 from service.web.views import footage
 
 DEFAULT_MODEL = "veo-3.1-generate-preview"
@@ -27,9 +26,7 @@ DEFAULT_MODEL = "veo-3.1-generate-preview"
 FILES = ("input_reference", "reference_images", "image", "last_frame")
 """The fields that can be sent as files."""
 
-_MOST_METADATA = 16_384  # bytes
 _WHOLE = re.compile(r"[0-9]{1,9}", re.ASCII)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NATIVE = {
     "duration": "seconds",
     "generate_audio": "audio",
@@ -71,18 +68,6 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
-def _printable(value: str) -> str:
-    if not value.strip() or _CONTROL.search(value):
-        raise ValueError
-    return value
-
-
-def _small(value: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > _MOST_METADATA:
-        raise ValueError(f"must be smaller: at most {_MOST_METADATA:,} bytes as JSON")
-    return value
-
-
 _IMAGE = 'an https:// or data: URL, or an object such as {"image_url": "https://example.com/cat.png"}'
 _VIDEO = 'an https:// or data: URL, or an object such as {"video_url": "https://example.com/cat.mp4"}'
 _AUDIO = 'an https:// or data: URL, or an object such as {"audio_url": "https://example.com/cat.mp3"}'
@@ -98,7 +83,7 @@ class VideoBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    model: Annotated[str, StringConstraints(max_length=200), AfterValidator(_printable)] | None = Field(
+    model: Annotated[str, StringConstraints(max_length=200), AfterValidator(printable)] | None = Field(
         None,
         description="the provider's name of a model, 1 to 200 characters without control characters, "
         "for example veo-3.1-generate-preview",
@@ -149,7 +134,7 @@ class VideoBody(BaseModel):
     provider_options: dict[str, Any] | None = Field(
         None, description="an object with fields of the provider's own request, passed on as they are"
     )
-    metadata: Annotated[dict[str, Any], AfterValidator(_small)] | None = Field(
+    metadata: Annotated[dict[str, Any], AfterValidator(small)] | None = Field(
         None, description='an object of your own, kept with the job, for example {"order": "A-17"}'
     )
     on_unknown: Literal["wait", "resubmit"] | None = Field(

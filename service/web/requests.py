@@ -35,13 +35,15 @@ def _url(value: str) -> str:
     return value
 
 
-def _model(value: str) -> str:
+def printable(value: str) -> str:
+    """Return a text that can be shown on a line; ValueError when it cannot."""
     if not value.strip() or _CONTROL.search(value):
         raise ValueError
     return value
 
 
-def _metadata(value: dict[str, Any]) -> dict[str, Any]:
+def small(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an object that is small enough to be shown with every job; ValueError when it is not."""
     if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > _MOST_METADATA:
         raise ValueError(f"must be smaller: at most {_MOST_METADATA:,} bytes as JSON")
     return value
@@ -75,7 +77,7 @@ class CommonBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    model: Annotated[str, StringConstraints(max_length=200), AfterValidator(_model)] = Field(
+    model: Annotated[str, StringConstraints(max_length=200), AfterValidator(printable)] = Field(
         description="the provider's name of a model, 1 to 200 characters without control characters, "
         "for example google/veo-3.1"
     )
@@ -111,7 +113,7 @@ class CreateBody(CommonBody):
     provider_options: dict[str, Any] | None = Field(
         None, description="an object with fields of the provider's own request, passed on as they are"
     )
-    metadata: Annotated[dict[str, Any], AfterValidator(_metadata)] | None = Field(
+    metadata: Annotated[dict[str, Any], AfterValidator(small)] | None = Field(
         None, description='an object of your own, kept with the job, for example {"order": "A-17"}'
     )
     notify_url: str | None = Field(
