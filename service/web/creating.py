@@ -27,6 +27,7 @@ from service.web.callers import note
 from service.web.refusals import RefusalError
 
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
+_TURNS = 8  # of the loop before an answer, in which a hang-up that has arrived is heard: it takes three
 _LONG = 20_000  # characters, which only media have
 _RETRY_COUNT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
 
@@ -211,7 +212,8 @@ class _Watched(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""
         try:
-            await asyncio.sleep(0)  # a hang-up that has arrived is heard first
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
             there = self._line.open
             self._line.stop_listening()
             await self._response(scope, receive, send)
