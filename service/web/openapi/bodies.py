@@ -30,7 +30,7 @@ def _some(one: list[Schema]) -> list[Schema]:
 
 # What a form takes for these is turned into their types before it is read, so it does not know of them.
 _ALSO: Mapping[str, list[Schema]] = {
-    "seconds": [whole(minimum=1, maximum=3600), text(pattern="^[0-9]{1,9}$")],
+    "seconds": [whole(minimum=1, maximum=3600), text(pattern="^0{0,5}[1-9][0-9]{0,3}$")],
     "n": [{"const": 1}, text(pattern="^0{0,8}1$")],
     "image": _media("image_url"),
     "last_frame": _media("image_url"),

@@ -27,7 +27,7 @@ _IN_QUERY: Mapping[str, tuple[Schema, str]] = {
     "created_after": (text(pattern=_MOMENT), "only jobs since then: RFC 3339, or unix seconds"),
     "created_before": (text(pattern=_MOMENT), "only jobs before that: RFC 3339, or unix seconds"),
     "limit": (whole(minimum=1, maximum=100, default=20), "how many at most"),
-    "cursor": (text(), "the `next_cursor` of the page before, unchanged"),
+    "cursor": (text(minLength=1), "the `next_cursor` of the page before, unchanged"),
     "index": (_INDEX, "which output; 0 when left out"),
     "redirect": (_SWITCH, "false: no `302` to the bucket, but the bytes"),
     "variant": (
