@@ -236,7 +236,7 @@ async def test_a_check_passes_and_leaves_nothing(place: Place) -> None:
 
 async def test_the_content_type_is_kept_with_the_object(bucket: Storage) -> None:
     await bucket.put(KEY, chunks(b"x"), content_type="video/webm")
-    found = await obstore.get_async(from_url(bucket.url), KEY)
+    found = await obstore.get_async(from_url(bucket.describe()), KEY)
     assert found.attributes["Content-Type"] == "video/webm"
 
 

@@ -274,4 +274,6 @@ async def _no_route(request: Request, error: Exception) -> Response:
         return RefusalError(
             405, "method_not_allowed", f"This address takes {allowed}, nothing else.", headers={"allow": allowed}
         ).response(path)
-    return RefusalError(404, "not_found", "There is nothing at this address; jobs are under /v1/jobs.").response(path)
+    return RefusalError(
+        404, "not_found", "There is nothing at this address; GET /openapi.json lists all that there are."
+    ).response(path)

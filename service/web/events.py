@@ -23,6 +23,7 @@ from service.web.refusals import RefusalError, invalid_request, not_a_name, show
 from service.web.views import Views
 
 _MEDIA_TYPE = "text/event-stream"
+_NOT_THAT = re.compile(r"\s*q=0(\.0*)?\s*", re.IGNORECASE)
 _LOOK_SECONDS = 1.0  # several processes may share the database, so nobody tells us what another one wrote
 _LOOKS_A_HEARTBEAT = 15
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -135,8 +136,11 @@ class _Stream(StreamingResponse):
 
 
 def _wants_stream(request: Request) -> bool:
-    accepted = ",".join(request.headers.getlist("accept")).split(",")
-    return any(each.partition(";")[0].strip().lower() == _MEDIA_TYPE for each in accepted)
+    accepted = [each.split(";") for each in ",".join(request.headers.getlist("accept")).split(",")]
+    return any(
+        kind.strip().lower() == _MEDIA_TYPE and not any(map(_NOT_THAT.fullmatch, parameters))
+        for kind, *parameters in accepted
+    )
 
 
 def _after(request: Request, *, streamed: bool) -> int:

@@ -55,7 +55,7 @@ class Models:
             raise RefusalError(
                 404,
                 "model_not_found",
-                f"No provider of this service lists the model {shown(request.path_params['id'])}; "
+                f"No provider of this service lists the model {shown(request.path_params['id'])!r}; "
                 "GET /v1/models lists those that there are.",
             )
         return _answer(request, openai_form(model))

@@ -96,7 +96,9 @@ class CommonBody(BaseModel):
     size: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")] | None = Field(
         None, description="a string of WIDTHxHEIGHT in pixels, for example 1920x1080"
     )
-    seed: int | None = Field(None, description="a whole number of at most 64 bits, for example 42")
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
+        None, description="a whole number of at most 64 bits, for example 42"
+    )
     generate_audio: bool | None = Field(None, description="true or false")
 
 

@@ -77,7 +77,7 @@ class Status:
         return JSONResponse(
             {
                 "object": "status",
-                "version": _version(),
+                "version": version(),
                 "now": rfc3339(now),
                 "uptime_seconds": (now - self._started_at) // 1000,
                 "jobs": {
@@ -135,7 +135,8 @@ def _shares(reports: Mapping[str, int]) -> dict[str, float | None]:
     return {**{source: reports.get(source, 0) for source in Source}, "callback_share": share}
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of the installed package."""
     try:
         return metadata.version("reelkeeper")
     except metadata.PackageNotFoundError:

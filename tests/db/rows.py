@@ -9,7 +9,6 @@ from pathlib import Path
 
 from service.db import Tx
 
-
 _LIMITS = {"dedupe_window_ms": 0, "creates_per_minute": None}
 
 

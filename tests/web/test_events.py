@@ -144,7 +144,7 @@ async def test_events_tell_the_history_oldest_first(house: House, client: httpx.
         {"id": 2, "type": "job.submitting", "at": "2026-09-21T14:13:20.000Z", "data": {}},
         {"id": 3, "type": "job.running", "at": "2026-09-21T14:13:21.234Z", "data": {"provider_job_id": "gen-1"}},
     ]
-    for accept in ("*/*", "application/json", "text/event-streams, text/html"):
+    for accept in ("*/*", "application/json", "text/event-streams, text/html", "text/event-stream; q=0, */*"):
         answer = await client.get(f"/v1/jobs/{job.id}/events", headers={"accept": accept, "last-event-id": "?"})
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["vary"] == "Accept"

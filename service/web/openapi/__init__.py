@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import metadata
 from typing import Any
 
 from starlette.requests import Request
@@ -26,6 +25,7 @@ from service.web.openapi.operations import FACES, TAGS, Operation
 from service.web.openapi.operators import others
 from service.web.openapi.parameters import PARAMETERS
 from service.web.openapi.schemas import SCHEMAS
+from service.web.status import version
 
 _ABOUT = """\
 Ask for a video once: Reelkeeper makes one paid job of it, and keeps the whole, hashed video in your own storage.
@@ -59,7 +59,7 @@ def describe(public_url: str, providers: Sequence[str]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "Reelkeeper",
-            "version": _version(),
+            "version": version(),
             "summary": "One call, one paid job, one kept video, one true answer.",
             "description": _ABOUT,
             "license": {"name": "MIT", "identifier": "MIT"},
@@ -107,10 +107,3 @@ def _described(operation: Operation) -> dict[str, Any]:
     if operation.keyless:
         described["security"] = []
     return described
-
-
-def _version() -> str:
-    try:
-        return metadata.version("reelkeeper")
-    except metadata.PackageNotFoundError:
-        return "0"  # it runs from its source, and is not installed
