@@ -14,6 +14,9 @@ from starlette.requests import Request
 
 from service.web.refusals import RefusalError, shown
 
+LONGEST_WITH_MEDIA = 10_485_760  # bytes: callers of the compatible faces send images inside the request
+BODY_SECONDS = 30.0
+
 _JSON = re.compile(r'application/json\s*(;\s*charset\s*=\s*("utf-?8"|utf-?8)\s*)?;?\s*', re.IGNORECASE)
 _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LARGEST = 2**63

@@ -19,6 +19,11 @@ def note(request: Request, **about: str) -> None:
     request.scope["state"]["about"].update(about)
 
 
+def is_job_id(text: str) -> bool:
+    """Tell whether `text` has the form of an id of ours; no other one needs to be looked for."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
 class Callers:
     """Tells callers by their API keys, and lets each see their own jobs only."""
 
@@ -61,7 +66,7 @@ class Callers:
         """Return the job that the path names, if it is the caller's. Raises RefusalError (401, 404)."""
         caller = await self.caller(request)
         job_id = request.path_params["job_id"]
-        job = await self._store.job(job_id, caller.tenant) if _JOB_ID.fullmatch(job_id) else None
+        job = await self._store.job(job_id, caller.tenant) if is_job_id(job_id) else None
         if job is None:
             raise RefusalError(
                 404,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,8 +15,8 @@ from service.providers import Provider
 from service.store import NewJob, Store
 from service.vault import Vault
 from service.web.answers import JSONResponse
-from service.web.body import parse_object, read_body, require_json
-from service.web.callers import Callers
+from service.web.body import BODY_SECONDS, LONGEST_WITH_MEDIA, parse_object, read_body, require_json
+from service.web.callers import Callers, is_job_id
 from service.web.content import Content
 from service.web.creating import Creating
 from service.web.filters import as_index, as_limit, as_one_of, as_switch, read_query
@@ -26,21 +25,11 @@ from service.web.mistakes import top
 from service.web.notify import check_notify_url
 from service.web.openai_forms import DEFAULT_MODEL, FILES, OpenAIForms, VideoBody, VideoForm, read_video
 from service.web.refusals import RefusalError, invalid_request
+from service.web.requests import PROVIDER_HEADER
+from service.web.routing import Routing
 
 _OWN = "llmgateway"  # the provider whose dialect it is
-_PROVIDER = "x-reelkeeper-provider"
-_LONGEST_BODY = 10_485_760  # bytes
-_BODY_SECONDS = 30.0
 _POLL_AFTER_MS = (1_000, 10_000)
-_JOB_ID = re.compile(r"job_[0-9a-z]{26}", re.ASCII)
-
-
-class Routing(Protocol):
-    """Chooses the provider of a request."""
-
-    async def provider_for(self, model: str, *, wanted: str | None, own: str) -> str:
-        """Return the provider's name. Raises RefusalError (400) when the one that was wanted is not configured."""
-        ...
 
 
 class Videos:
@@ -81,10 +70,10 @@ class Videos:
         form: type[VideoBody] = VideoBody
         if is_form(request):
             form = VideoForm
-            body, problems = await read_form(request, files=FILES, limit=_LONGEST_BODY, seconds=_BODY_SECONDS)
+            body, problems = await read_form(request, files=FILES, limit=LONGEST_WITH_MEDIA, seconds=BODY_SECONDS)
         else:
             require_json(request)
-            body = parse_object(await read_body(request, limit=_LONGEST_BODY, seconds=_BODY_SECONDS))
+            body = parse_object(await read_body(request, limit=LONGEST_WITH_MEDIA, seconds=BODY_SECONDS))
         problems += _take_provider(request, body)
         new = await self._new_job(caller, body, form, problems)
         return await self._creating.create(
@@ -209,16 +198,18 @@ class Videos:
 
 def _take_provider(request: Request, body: dict[str, Any]) -> list[Problem]:
     """Let the header name the provider as the body can."""
-    named = request.headers.get(_PROVIDER)
+    named = request.headers.get(PROVIDER_HEADER)
     if named is None:
         return []
     given = body.get("provider")
     body["provider"] = named if given is None else given
-    return [] if given in (None, named) else [Problem("provider", f"is another one than {_PROVIDER} names")]
+    if given in (None, named):
+        return []
+    return [Problem("provider", f"is another one than {PROVIDER_HEADER} names; send one of them")]
 
 
 def _job_id(text: str) -> str:
-    if not _JOB_ID.fullmatch(text):
+    if not is_job_id(text):
         raise ValueError("must be the id of a video, for example the last_id of the page before")
     return text
 

@@ -7,9 +7,8 @@ Their statuses matter: they take 202 for a create and 200 for all else, and rais
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,8 +20,8 @@ from service.providers import Provider
 from service.storage import Storage
 from service.store import NewJob, Store
 from service.web.answers import JSONResponse
-from service.web.body import parse_object, read_body, require_json
-from service.web.callers import Callers, note
+from service.web.body import BODY_SECONDS, LONGEST_WITH_MEDIA, parse_object, read_body, require_json
+from service.web.callers import Callers, is_job_id, note
 from service.web.content import Content
 from service.web.creating import Creating
 from service.web.filters import read_index
@@ -37,23 +36,10 @@ from service.web.openrouter_forms import (
     video_request,
 )
 from service.web.refusals import RefusalError, invalid_request
+from service.web.requests import PROVIDER_HEADER
+from service.web.routing import Routing
 
-_LONGEST_BODY = 10_485_760  # bytes: callers of this dialect send images inside the request
-_BODY_SECONDS = 30.0
 _SIGN_SECONDS = 3.0
-_PROVIDER = "x-reelkeeper-provider"  # the SDKs' own field `provider` is typed, and means something else
-_OUR_JOB_ID = re.compile(r"job_[0-9a-z]{26}", re.ASCII)
-
-
-class Routing(Protocol):
-    """Knows which provider offers which model."""
-
-    async def provider_for(self, model: str, *, wanted: str | None, own: str) -> str:
-        """Return the name of the provider that a request goes to.
-
-        `wanted` is the one that the caller named, `own` the one whose dialect the caller speaks.
-        """
-        ...
 
 
 class OpenRouterFace:
@@ -94,9 +80,9 @@ class OpenRouterFace:
         """Accept a job: 202 once it is on disk, before any provider is asked."""
         caller = await self._callers.caller(request)
         require_json(request)
-        body = parse_object(await read_body(request, limit=_LONGEST_BODY, seconds=_BODY_SECONDS))
+        body = parse_object(await read_body(request, limit=LONGEST_WITH_MEDIA, seconds=BODY_SECONDS))
         new = await self._new_job(request, body, caller.tenant)
-        headers = request.headers.getlist(_PROVIDER)
+        headers = request.headers.getlist(PROVIDER_HEADER)
         return await self._creating.create(
             request, caller, new, operation="openrouter.videos.create", body=[body, *headers], answer=self._accepted
         )
@@ -123,7 +109,8 @@ class OpenRouterFace:
             raise invalid_request(problems)
         if previous is not None:
             if named not in (None, previous.provider):
-                problems.append(Problem("previous_job_id", f"belongs to {previous.provider}; a job cannot change over"))
+                advice = f"leave {PROVIDER_HEADER} out, or name {previous.provider} in it"
+                problems.append(Problem("previous_job_id", f"belongs to {previous.provider}; {advice}"))
             named = previous.provider
             wanted.previous_job_id = previous.provider_job_id or previous.id
         name = await self._routing.provider_for(wanted.model, wanted=named, own=OWN_PROVIDER)
@@ -152,16 +139,16 @@ class OpenRouterFace:
 
     def _named(self, request: Request, problems: list[Problem]) -> str | None:
         """Return the provider that the caller named in a header."""
-        given = request.headers.getlist(_PROVIDER)
+        given = request.headers.getlist(PROVIDER_HEADER)
         if not given or (len(given) == 1 and given[0] in self._providers):
             return given[0] if given else None
         there = ", ".join(self._providers)
-        problems.append(Problem(_PROVIDER, f"must be one header, one of {there}, which are configured here"))
+        problems.append(Problem(PROVIDER_HEADER, f"must be one header, one of {there}, which are configured here"))
         return None
 
     async def _previous(self, wanted: OpenRouterBody, tenant: str, problems: list[Problem]) -> Job | None:
         """Return the earlier job of ours that is continued; None when there is none, or the id is OpenRouter's own."""
-        if wanted.previous_job_id is None or not _OUR_JOB_ID.fullmatch(wanted.previous_job_id):
+        if wanted.previous_job_id is None or not is_job_id(wanted.previous_job_id):
             return None
         job = await self._store.job(wanted.previous_job_id, tenant)
         if job is None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from service.model import Job, JobError, Problem, Reference, State, VideoRequest
-from service.web.requests import URL, CommonBody, Url
+from service.web.requests import PROVIDER_HEADER, URL, CommonBody, Url
 
 OWN_PROVIDER = "openrouter"
 """The provider whose dialect this is."""
@@ -105,7 +105,7 @@ class OpenRouterBody(CommonBody):
     provider: dict[str, Any] | None = Field(
         None,
         description='an object such as {"options": {"google-vertex": {"parameters": {}}}}; '
-        "a provider of this service is named in the header x-reelkeeper-provider",
+        f"a provider of this service is named in the header {PROVIDER_HEADER}",
     )
     creativity: int | None = Field(None, description="a whole number, for upscaling models")
     upscale_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(

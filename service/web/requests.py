@@ -16,6 +16,9 @@ from service.web.mistakes import NO_FIELD, read, top
 from service.web.notify import check_notify_url
 from service.web.refusals import invalid_request
 
+PROVIDER_HEADER = "x-reelkeeper-provider"
+"""Names the provider for the compatible faces, where `provider` in the body may be something else."""
+
 _MOST_METADATA = 16_384  # bytes
 _LONGEST_URL = 8_192  # characters; a data: URL is bounded by the body alone
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -146,7 +146,7 @@ async def test_the_provider_is_named_by_the_body_or_by_a_header(house: House, cl
         answer = await client.post(PATH, json={**GOOD, **body}, headers=headers)
         assert (await stored(house, answer)).provider == "openrouter"
     assert problems(await client.post(PATH, json={**GOOD, "provider": "llmgateway"}, headers=named)) == {
-        "provider": "is another one than x-reelkeeper-provider names"
+        "provider": "is another one than x-reelkeeper-provider names; send one of them"
     }
     found = problems(await client.post(PATH, json={**GOOD, "provider": "runway", "seconds": 0}))
     assert set(found) == {"provider", "seconds"}
@@ -200,7 +200,7 @@ async def test_a_body_that_cannot_be_read_is_refused(
 
 
 async def test_a_form_that_stops_is_not_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "_BODY_SECONDS", 0.05)
+    monkeypatch.setattr(openai, "BODY_SECONDS", 0.05)
     head = (
         f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {house.key}\r\nContent-Length: 1000\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
