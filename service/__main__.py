@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -24,9 +24,6 @@ from service.commands import fail, jobs, keys, out, read_config, run_loop, with_
 from service.config import Config
 from service.stage import USUAL_PORT, demonstrate, manual, playing
 
-T = TypeVar("T")
-
-_DAY_MS = 86_400_000
 _LARGEST_PORT = 65_535
 _HERE = "127.0.0.1"
 _SANDBOX_SECRET = "sandbox-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages

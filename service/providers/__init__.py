@@ -132,7 +132,10 @@ class Provider(Protocol):
 
 @runtime_checkable
 class Cancels(Protocol):
-    """A provider that can be asked to stop a job; an ability that not every provider has."""
+    """A provider that can be asked to stop a job.
+
+    Neither OpenRouter nor LLM Gateway is one: their APIs have no call that stops a job.
+    """
 
     async def cancel(self, provider_job_id: str) -> bool | Unanswered:
         """Ask to stop a job; asking again does no harm.
