@@ -308,12 +308,14 @@ class Delivery:
 class DeliveryAttempt:
     """One try to deliver. `status` is None when no answer came, and `error` says why."""
 
-    number: int  # counts from 1 over the delivery's whole life
     at: int  # unix ms
     duration_ms: int
     status: int | None
     error: str | None
     answer: str | None  # the first bytes of its body, as text
+    number: int = (
+        0  # counts from 1 over the delivery's whole life: the store gives it, whoever notes an attempt does not
+    )
 
 
 @dataclass(frozen=True, slots=True)

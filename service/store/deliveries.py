@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from service.db import Row
+from service.db import Row, Tx
 from service.ids import Ids
 from service.model import Delivery, DeliveryAttempt, DeliveryState, State
 from service.store.transaction import Ledger, Timing, Transaction, error_from
@@ -82,15 +82,14 @@ class Deliveries:
     async def of(self, job_id: str) -> list[tuple[Delivery, list[DeliveryAttempt]]]:
         """Return all that is owed about a job with every attempt, oldest first."""
 
-        def work(tx: Transaction) -> list[tuple[Delivery, list[DeliveryAttempt]]]:
+        def work(tx: Tx) -> list[tuple[Delivery, list[DeliveryAttempt]]]:
             owed = [_delivery(row) for row in tx.all("job_deliveries", job_id=job_id)]
             return [
                 (each, [DeliveryAttempt(**row) for row in tx.all("delivery_attempts", delivery_id=each.id)])
                 for each in owed
             ]
 
-        now = self._ledger.clock.now()
-        return await self._ledger.db.read(lambda tx: work(Transaction(tx, now)))
+        return await self._ledger.db.read(work)
 
     async def redeliver(self, job_id: str) -> Delivery | None:
         """Send the newest message about a job once more, from the first attempt on.

@@ -85,11 +85,11 @@ class Notifier:
         return await self._note(item, Reply(error=told), self._clock.now(), 0)
 
     async def _never(self, delivery: Delivery, why: str) -> str:
-        attempt = _attempt(delivery, Reply(error=why), self._clock.now(), 0)
+        attempt = _attempt(Reply(error=why), self._clock.now(), 0)
         return f"gave up: {why}" if await self._deliveries.gave_up(delivery, attempt) else "lease lost"
 
     async def _note(self, delivery: Delivery, reply: Reply, at: int, duration_ms: int) -> str:
-        attempt = _attempt(delivery, reply, at, duration_ms)
+        attempt = _attempt(reply, at, duration_ms)
         said = reply.error if reply.status is None else f"the answer was {reply.status}"
         if reply.status is not None and httpx.codes.is_success(reply.status):
             kept, outcome = await self._deliveries.delivered(delivery, attempt), "delivered"
@@ -102,12 +102,12 @@ class Notifier:
         return outcome if kept else "lease lost"
 
 
-def _attempt(delivery: Delivery, reply: Reply, at: int, duration_ms: int) -> DeliveryAttempt:
+def _attempt(reply: Reply, at: int, duration_ms: int) -> DeliveryAttempt:
     error = reply.error
     if error is None and reply.status is not None and httpx.codes.is_redirect(reply.status):
         error = "redirects are not followed; give the address that they lead to as the address to notify"
     answer = None if reply.status is None else reply.beginning[:_SHOWN].decode(errors="replace")
-    return DeliveryAttempt(delivery.attempt, at, duration_ms, reply.status, _clean(error), _clean(answer))
+    return DeliveryAttempt(at, duration_ms, reply.status, _clean(error), _clean(answer))
 
 
 def _clean(text: str | None) -> str | None:

@@ -13,8 +13,8 @@ from service.store import Deliveries, NewJob
 from tests.store.world import REFUSED, TIMED_OUT, TIMING, World, artifact, held, report, sure
 
 HOOK = "https://caller.example/hook?key=1"
-REFUSAL = DeliveryAttempt(0, 1_000, 20, 500, None, "oh no")
-THANKS = DeliveryAttempt(0, 2_000, 30, 204, None, "")
+REFUSAL = DeliveryAttempt(1_000, 20, 500, None, "oh no")
+THANKS = DeliveryAttempt(2_000, 30, 204, None, "")
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ async def test_an_interrupted_delivery_is_due_at_once_and_counts_as_no_attempt(
 async def test_every_attempt_is_kept_with_what_came_of_it(world: World, deliveries: Deliveries) -> None:
     job = await ended(world)
     assert await deliveries.try_again(await only(deliveries), REFUSAL, world.clock.now())
-    silence = DeliveryAttempt(0, 1_500, 30_000, None, "no whole answer within 30 s", None)
+    silence = DeliveryAttempt(1_500, 30_000, None, "no whole answer within 30 s", None)
     assert await deliveries.try_again(await only(deliveries), silence, world.clock.now())
     assert await deliveries.delivered(await only(deliveries), THANKS)
     attempts = [replace(REFUSAL, number=1), replace(silence, number=2), replace(THANKS, number=3)]

@@ -26,7 +26,7 @@ from tests.web.house import OPENROUTER_SECRET, PUBLIC_URL, House, ask
 Says = bool | Unanswered
 
 NOTIFY_URL = "https://backend.example.com/done/canary?token=canary"
-FAILED_ATTEMPT = DeliveryAttempt(0, 1_790_000_000_000, 41, 502, None, "Bad Gateway")
+FAILED_ATTEMPT = DeliveryAttempt(1_790_000_000_000, 41, 502, None, "Bad Gateway")
 
 
 async def made(house: House, new: NewJob) -> Job:

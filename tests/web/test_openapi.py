@@ -146,10 +146,10 @@ async def told(house: House) -> Job:
     job = await house.store.cancel(created.job.id)
     assert job is not None
     [delivery] = await house.deliveries.claim(1, each=1)
-    failed = DeliveryAttempt(0, house.clock.now(), 41, 502, None, "Bad Gateway")
+    failed = DeliveryAttempt(house.clock.now(), 41, 502, None, "Bad Gateway")
     assert await house.deliveries.try_again(delivery, failed, house.clock.now())
     [delivery] = await house.deliveries.claim(1, each=1)
-    assert await house.deliveries.delivered(delivery, DeliveryAttempt(0, house.clock.now(), 9, 204, None, ""))
+    assert await house.deliveries.delivered(delivery, DeliveryAttempt(house.clock.now(), 9, 204, None, ""))
     return job
 
 
