@@ -33,6 +33,10 @@ class Catalogue:
         """Return every model, by id."""
         return [_model(row["model"]) for row in await self._db.read(lambda tx: tx.all("models"))]
 
+    async def lists(self, provider: str) -> bool:
+        """Tell whether a provider listed anything when it last answered."""
+        return await self._db.read(lambda tx: tx.one("lists_models", provider=provider)) is not None
+
     async def providers_of(self, model_id: str) -> list[str]:
         """Return the names of the providers that offer a model."""
         rows = await self._db.read(lambda tx: tx.all("model_providers", id=model_id))

@@ -32,7 +32,7 @@ class Routing:
         offering = [name for name in await self._catalogue.providers_of(model) if name in self._providers]
         if own not in self._providers:
             return self._best(offering) or self._default
-        if own in offering or not offering or not await self._has_listed(own):
+        if own in offering or not offering or not await self._catalogue.lists(own):
             # A provider that never answered yet keeps what is addressed to it: where a request goes, and which account
             # pays, must not hang on who was listed first after the first start.
             return own
@@ -41,6 +41,3 @@ class Routing:
     def _best(self, offering: Collection[str]) -> str | None:
         """Return the first of those that offer a model, as they are configured; the default one before all."""
         return min(offering, key=lambda name: (name != self._default, self._providers.index(name)), default=None)
-
-    async def _has_listed(self, provider: str) -> bool:
-        return any(model.provider == provider for model in await self._catalogue.models())

@@ -58,7 +58,7 @@ class ModelLister:
     async def handle(self, item: Listing) -> str:
         """Ask for the list and keep it; an empty one after a full one is a fault of theirs, not an offer."""
         answer = await self._providers[item.id].models()
-        if not isinstance(answer, Unanswered) and not answer and await self._listed(item.id):
+        if not isinstance(answer, Unanswered) and not answer and await self._catalogue.lists(item.id):
             answer = Unanswered("a list of no models, where there were some")
         if isinstance(answer, Unanswered):
             self._later(item.id, answer.retry_after_ms)
@@ -75,9 +75,6 @@ class ModelLister:
             return "interrupted"
         self._later(item.id, None)
         return "later"
-
-    async def _listed(self, provider: str) -> bool:
-        return any(model.provider == provider for model in await self._catalogue.models())
 
     def _later(self, provider: str, retry_after_ms: int | None) -> None:
         self._failures[provider] += 1

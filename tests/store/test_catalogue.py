@@ -64,6 +64,15 @@ async def test_a_model_is_found_at_every_provider_that_lists_it(catalogue: Catal
     assert await catalogue.providers_of("Shared") == []
 
 
+async def test_whether_a_provider_lists_anything_is_known_of_each(catalogue: Catalogue) -> None:
+    assert not await catalogue.lists("alpha")
+    await catalogue.replace("alpha", [model("a"), model("b")])
+    assert await catalogue.lists("alpha")
+    assert not await catalogue.lists("beta")
+    await catalogue.replace("alpha", [])
+    assert not await catalogue.lists("alpha")
+
+
 async def test_a_model_that_is_listed_twice_is_kept_once(catalogue: Catalogue) -> None:
     await catalogue.replace("alpha", [model("a"), model("a"), model("b")])
     assert [each.id for each in await catalogue.models()] == ["a", "b"]

@@ -422,6 +422,19 @@ async def test_a_provider_whose_list_nobody_has_seen_yet_keeps_what_is_addressed
     assert await routing.provider_for("shared", wanted=None, own="llmgateway") == "openrouter"
 
 
+async def test_where_a_request_goes_is_found_out_without_reading_the_catalogue(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(house)
+
+    async def models() -> list[Model]:
+        raise AssertionError("a create must not read hundreds of models")
+
+    monkeypatch.setattr(house.catalogue, "models", models)
+    routing = Routing(house.catalogue, BOTH, "openrouter")
+    assert await routing.provider_for("seedance-2-0", wanted=None, own="openrouter") == "llmgateway"
+
+
 async def test_what_a_removed_provider_offered_attracts_nothing(house: House) -> None:
     await filled(house)
     routing = Routing(house.catalogue, ["openrouter"], "openrouter")

@@ -13,6 +13,10 @@ INSERT INTO models (provider, id, model) VALUES (:provider, :id, :model) ON CONF
 -- Everything that providers offer.
 SELECT model FROM models ORDER BY id, provider;
 
+-- lists_models --
+-- Whether a provider is known to offer anything.
+SELECT 1 AS yes FROM models WHERE provider = :provider LIMIT 1;
+
 -- model_providers --
 -- Who offers a model.
 SELECT provider FROM models WHERE id = :id ORDER BY provider;
