@@ -68,17 +68,15 @@ class Composer:
 
     def _as_openrouter(self, delivery: Delivery, job: Job, now_ms: int) -> tuple[dict[str, str], bytes]:
         shown = self._openrouter(job)
-        told: dict[str, Any] = {
-            "id": job.id,
-            "status": delivery.ended,
-            "generation_id": None,
-            "model": job.model,
-        }
+        told: dict[str, Any] = {"id": job.id, "status": delivery.ended, "model": job.model}
+        # Nobody tells us what the guide's `generation_id` and `usage.is_byok` are: they are left out, and the first is
+        # null, as it is there, for a job that ended before any provider took it up.
         if delivery.ended is State.COMPLETED:
-            told["unsigned_urls"] = shown["unsigned_urls"]
-            told["usage"] = {"cost": job.cost, "is_byok": False}
+            told |= {"unsigned_urls": shown["unsigned_urls"], "usage": {"cost": job.cost}}
         else:
             told["error"] = shown["error"]
+            if job.provider_job_id is None:
+                told["generation_id"] = None
         body = _json(
             {
                 "type": f"video.generation.{delivery.ended}",

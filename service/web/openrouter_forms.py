@@ -187,7 +187,7 @@ class OpenRouterForms:
         elif job.state.final:
             shown["error"] = _told(job.error) if job.error is not None else f"The job has ended as {job.state}."
         if job.cost is not None:
-            shown["usage"] = {"cost": job.cost, "is_byok": False}
+            shown["usage"] = {"cost": job.cost}
         return shown
 
 

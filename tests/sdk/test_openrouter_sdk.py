@@ -97,7 +97,7 @@ async def test_a_video_is_asked_for_followed_and_fetched(world: World, connect: 
         assert done.unsigned_urls == [f"{url}/api/v1/videos/{made.id}/content?index=0"]
         assert (done.urls, done.expires_at, done.error) == (None, None, None)
         assert done.usage.cost > 0
-        assert done.usage.is_byok is False
+        assert done.usage.is_byok is None
 
         answer = await sdk.call("get_video_content", job_id=made.id, index=0)
         video = await sdk.bytes_of(answer)

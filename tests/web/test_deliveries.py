@@ -219,10 +219,9 @@ def test_an_openrouter_delivery_of_a_video_is_the_documented_envelope() -> None:
         "data": {
             "id": JOB.id,
             "status": "completed",
-            "generation_id": None,
             "model": "bytedance/seedance-2-0",
             "unsigned_urls": [f"{PUBLIC_URL}/api/v1/videos/{JOB.id}/content?index=0"],
-            "usage": {"cost": 0.25, "is_byok": False},
+            "usage": {"cost": 0.25},
         },
     }
     assert headers["x-openrouter-idempotency-key"] == f"{JOB.id}-completed"
@@ -234,8 +233,15 @@ def test_an_openrouter_delivery_without_a_video_has_an_error_that_is_text(ended:
     told = json.loads(body)
     assert told["type"] == f"video.generation.{ended}"
     assert told["data"].pop("error") == "provider_failed: It broke. The provider's words: kaputt \N{FOX FACE}"
-    assert told["data"] == {"id": JOB.id, "status": ended, "generation_id": None, "model": "bytedance/seedance-2-0"}
+    assert told["data"] == {"id": JOB.id, "status": ended, "model": "bytedance/seedance-2-0"}
     assert headers["x-openrouter-idempotency-key"] == f"{JOB.id}-{ended}"
+
+
+@pytest.mark.parametrize("ended", [State.FAILED, State.CANCELLED, State.EXPIRED])
+def test_an_openrouter_delivery_of_a_job_that_no_provider_took_up_says_that_nothing_was_generated(ended: State) -> None:
+    job = replace(JOB, face=Face.OPENROUTER, provider_job_id=None, artifacts=())
+    _, body = composer().compose(delivery(ended, BROKEN), job, NOW)
+    assert json.loads(body)["data"]["generation_id"] is None
 
 
 # The OpenAI-style dialect, in LLM Gateway's form

@@ -269,7 +269,7 @@ async def test_a_job_of_any_face_is_readable_and_no_other_tenants(house: House, 
         "polling_url": url,
         "status": "completed",
         "unsigned_urls": [f"{url}/content?index=0"],
-        "usage": {"cost": 0.25, "is_byok": False},
+        "usage": {"cost": 0.25},
     }
     theirs = await house.queued(tenant="globex")
     for missing in (theirs.id, "job_x", "models"):

@@ -54,12 +54,12 @@ def test_a_completed_job_has_our_own_address_for_each_video(job: Job) -> None:
         "polling_url": url,
         "status": "completed",
         "unsigned_urls": [f"{url}/content?index=0", f"{url}/content?index=1"],
-        "usage": {"cost": 0.25, "is_byok": False},
+        "usage": {"cost": 0.25},
     }
 
 
 def test_a_video_that_cost_nothing_says_so(job: Job) -> None:
-    assert FORMS.job(dataclasses.replace(job, cost=0.0))["usage"] == {"cost": 0.0, "is_byok": False}
+    assert FORMS.job(dataclasses.replace(job, cost=0.0))["usage"] == {"cost": 0.0}
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "expired"])

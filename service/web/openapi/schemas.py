@@ -241,7 +241,7 @@ OPENROUTER: Mapping[str, Schema] = {
             "urls": several(_URL, "links to object storage that need no key, until `expires_at`"),
             "expires_at": _SECONDS,
             "error": text("why it ended without a video"),
-            "usage": record("", {"cost": number("USD"), "is_byok": {"const": False}}),
+            "usage": record("", {"cost": number("USD")}),
         },
         optional=["unsigned_urls", "urls", "expires_at", "error", "usage"],
     ),
