@@ -7,6 +7,8 @@ of our own, which no library replaced.
 
 from __future__ import annotations
 
+import math
+
 from service.clock import Clock
 
 _MINUTE_MS = 60_000
@@ -40,8 +42,20 @@ class Pace:
         self._refill(now)
         return max(0, int(self._level - int(reserve * self._burst)))
 
+    def wait_ms(self) -> int:
+        """Return after how many milliseconds one call will be free, if nobody takes it before; 0: now."""
+        now = self._clock.now()
+        closed = max(0, self._closed_until - now)
+        if self._per_minute is None:
+            return closed
+        self._refill(now)
+        return max(closed, math.ceil((1 - self._level) * _MINUTE_MS / self._per_minute))
+
     def spend(self, calls: int) -> None:
-        """Take `calls` that are being made; the level may go below zero when somebody could not wait."""
+        """Take `calls` that are being made; the level may go below zero when somebody could not wait.
+
+        Below zero, calls that were taken and not made are given back.
+        """
         if self._per_minute is not None:
             self._refill(self._clock.now())
             self._level -= calls

@@ -110,3 +110,21 @@ def test_no_minute_holds_more_than_the_rate_and_a_burst(
         calls.append((clock.now(), count))
     for start, _ in calls:
         assert sum(count for at, count in calls if start <= at < start + 60_000) <= per_minute + burst
+
+
+def test_a_pace_tells_when_a_call_will_be_free() -> None:
+    clock = ManualClock()
+    pace = Pace(clock, per_minute=60, burst=2)
+    assert pace.wait_ms() == 0
+    pace.spend(4)
+    assert pace.wait_ms() == 3_000
+    clock.advance(2_999)
+    assert (pace.free(), pace.wait_ms()) == (0, 1)
+    clock.advance(1)
+    assert (pace.free(), pace.wait_ms()) == (1, 0)
+    pace.close_for(5_000)
+    assert pace.wait_ms() == 5_000
+
+
+def test_without_a_limit_nobody_waits() -> None:
+    assert Pace(ManualClock()).wait_ms() == 0

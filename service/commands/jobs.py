@@ -11,7 +11,7 @@ import typer
 from service.assembly import Records
 from service.commands import fail, out, read_config, with_records
 from service.model import Job, State, is_provider_job_id
-from service.store import Created, repeated
+from service.store import Created
 from service.tables import print_rows, second
 from service.web.views import Views
 
@@ -93,9 +93,7 @@ def jobs_retry(job_id: JobId) -> None:
 
     async def retry(records: Records) -> Job | None:
         job = await records.store.job(job_id)
-        if job is None or not job.state.final or job.state is State.COMPLETED:
-            return None
-        created = await records.store.create_job(repeated(job, await records.store.request(job)))
+        created = None if job is None else await records.store.retry(job)
         return created.job if isinstance(created, Created) else None
 
     hint = "only a job that ended without a video can be made again, and only while its provider has credits"

@@ -61,7 +61,8 @@ class Idempotency:
 class Call:
     """A call without an idempotency key, and what is known of the same call made before.
 
-    `id` is this call's own name, `waiting` holds the names of all calls whose callers are on the line just now.
+    `id` is this call's own name and begins with `process`, the name of ours; `waiting` holds the names of all calls
+    whose callers are on the line to this process just now.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Call:
     marked: bool = False  # its sender says that it is a retry
     dedupe_window_ms: int = 0
     waiting: Container[str] = ()
+    process: str = "call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +104,56 @@ class OutOfCredits:
     provider: str
 
 
-Creation = Created | KeyReused | JobDeleted | OutOfCredits
+@dataclass(frozen=True, slots=True)
+class RateLimited:
+    """The caller asks for more than it may: nothing was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotRetriable:
+    """The job goes on, or has brought its video: there is nothing to be made of it again."""
+
+    job: Job
+
+
+Hindrance = RateLimited | NotRetriable
+Creation = Created | KeyReused | JobDeleted | OutOfCredits | Hindrance
+
+
+def retriable(job: Job) -> bool:
+    """Tell whether a job has ended without its video."""
+    return job.state.final and job.state is not State.COMPLETED
 
 
 def accept(
-    tx: Transaction, job_id: str, new: NewJob, *, idempotency: Idempotency | None, call: Call | None, timing: Timing
+    tx: Transaction,
+    job_id: str,
+    new: NewJob,
+    *,
+    idempotency: Idempotency | None,
+    call: Call | None,
+    timing: Timing,
+    hindrance: Hindrance | None = None,
 ) -> Creation:
-    """Make the job under the name `job_id`, or find the one that the same call made before."""
+    """Make the job under the name `job_id`, or find the one that the same call made before.
+
+    `hindrance` keeps a new job from being made, not one from being found.
+    """
     if idempotency is not None and (used := _used(tx, new.tenant, idempotency)) is not None:
         return used
     if call is not None and (before := _repeated(tx, call, timing)) is not None:
         tx.do("called_again", job_id=before, call=call.id, now=tx.now)
         return Created(tx.job(before), replayed=True)
+    if hindrance is not None:
+        return hindrance
     if tx.one("poor_provider", provider=new.provider, since=tx.now - timing.poor):
         return OutOfCredits(new.provider)
     if idempotency is not None:
         scope = {"tenant": new.tenant, "operation": idempotency.operation, "key": idempotency.key}
-        tx.one("insert_idempotency_key", **scope, fingerprint=idempotency.fingerprint, job_id=job_id, now=tx.now)
+        mark = {"fingerprint": idempotency.fingerprint, "job_id": job_id, "now": tx.now}
+        if tx.one("insert_idempotency_key", **scope, **mark) is None:
+            # Another transaction was first, which SQLite's one writer rules out and other databases do not.
+            return _used(tx, new.tenant, idempotency) or KeyReused("")
     request, inputs = taken_out(new.request)
     tx.do(
         "insert_job",
@@ -156,7 +191,11 @@ def _used(tx: Transaction, tenant: str, idempotency: Idempotency) -> Creation | 
 
 
 def _repeated(tx: Transaction, call: Call, timing: Timing) -> str | None:
-    """Return the job that the same call made before, if this one is that call again."""
+    """Return the job that the same call made before, if this one is that call again.
+
+    It looks, and what follows is written in the same transaction: with one writer nobody comes between. A database with
+    several needs a lock on the key, the operation and the fingerprint here.
+    """
     rows = tx.all(
         "repeated_calls",
         api_key_id=call.api_key_id,
@@ -165,8 +204,15 @@ def _repeated(tx: Transaction, call: Call, timing: Timing) -> str | None:
         since=tx.now - max(timing.repeat, call.dedupe_window_ms),
     )
     recent = [row for row in rows if row["called_at"] > tx.now - timing.repeat]
-    unanswered = [row for row in recent if not row["answered"] and row["call"] not in call.waiting]
-    retried = recent if call.marked else []
+
+    def on_the_line(row: Row) -> bool:
+        """Tell whether somebody is being answered with this job just now, here or by another process, perhaps."""
+        ours = row["call"].startswith(call.process)
+        return row["call"] in call.waiting if ours else row["called_at"] > tx.now - timing.answering
+
+    unanswered = [row for row in recent if not row["answered"] and not on_the_line(row)]
+    # A caller who is on the line gets its own answer: its job is the last that somebody else's retry can mean.
+    retried = sorted(recent, key=lambda row: not row["answered"] and on_the_line(row)) if call.marked else []
     within = [row for row in rows if row["created_at"] > tx.now - call.dedupe_window_ms]
     found: list[Row] = [*unanswered, *retried, *within]
     return found[0]["job_id"] if found else None

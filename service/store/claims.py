@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from service.db import Row
 from service.ids import Ids
 from service.model import Artifact, Billable, ErrorCode, Job, JobError, State
+from service.store.erasures import files_of
 from service.store.inputs import put_back
 from service.store.transaction import Ledger, Timing, Transaction, dumps, error_columns
 
@@ -147,10 +148,15 @@ class Claims:
     async def keep_artifact(self, job: Job, artifact: Artifact) -> bool:
         """Record that one output is in storage; False when the lease was lost."""
         columns = asdict(artifact) | {"footage": None if artifact.footage is None else dumps(asdict(artifact.footage))}
-        kept = await self._ledger.db.run(
-            lambda tx: tx.do("upsert_artifact", job_id=job.id, lease=job.lease, now=self._ledger.clock.now(), **columns)
-        )
-        return kept > 0
+
+        def work(tx: Transaction) -> bool:
+            if not tx.do("upsert_artifact", job_id=job.id, lease=job.lease, now=tx.now, **columns):
+                return False
+            for key in files_of(artifact):
+                tx.do("cancel_erasure", id=key)
+            return True
+
+        return await self._ledger.write(work)
 
     async def mirrored(self, job: Job) -> Job | None:
         """Complete a job all of whose outputs have their artifact."""

@@ -1,11 +1,18 @@
-"""Files of deleted jobs, on their way out of object storage."""
+"""Files of deleted jobs, and those that a completed one has no use for, on their way out of object storage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from service.ids import Ids
+from service.model import Artifact
 from service.store.transaction import Ledger, Timing
+
+
+def files_of(artifact: Artifact) -> tuple[str, str]:
+    """Return the keys of an artifact and of its poster, be it there or not: who stored it may have died before noting it."""
+    return artifact.key, str(PurePosixPath(artifact.key).with_suffix(".jpg"))
 
 
 @dataclass(frozen=True, slots=True)

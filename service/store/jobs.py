@@ -27,7 +27,19 @@ from service.model import (
     Status,
     VideoRequest,
 )
-from service.store.accepting import Call, Creation, Idempotency, NewJob, accept
+from service.store.accepting import (
+    Call,
+    Creation,
+    Hindrance,
+    Idempotency,
+    JobDeleted,
+    NewJob,
+    NotRetriable,
+    accept,
+    repeated,
+    retriable,
+)
+from service.store.erasures import files_of
 from service.store.inputs import put_back
 from service.store.transaction import Ledger, Timing, Transaction, dumps, error_columns, job_from
 
@@ -81,13 +93,46 @@ class Store:
     # Callers
 
     async def create_job(
-        self, new: NewJob, idempotency: Idempotency | None = None, call: Call | None = None
+        self,
+        new: NewJob,
+        idempotency: Idempotency | None = None,
+        call: Call | None = None,
+        hindrance: Hindrance | None = None,
     ) -> Creation:
-        """Accept a job, once for all calls with one idempotency key, and for all that are one call made again."""
-        job_id = self._ids.new("job")
-        return await self._ledger.write(
-            lambda tx: accept(tx, job_id, new, idempotency=idempotency, call=call, timing=self._timing)
-        )
+        """Accept a job, once for all calls with one idempotency key, and for all that are one call made again.
+
+        With a `hindrance` no new job is made; one that the same call made before is found all the same.
+        """
+        job_id, timing = self._ids.new("job"), self._timing
+
+        def work(tx: Transaction) -> Creation:
+            return accept(tx, job_id, new, idempotency=idempotency, call=call, timing=timing, hindrance=hindrance)
+
+        return await self._ledger.write(work)
+
+    async def retry(
+        self,
+        job: Job,
+        idempotency: Idempotency | None = None,
+        call: Call | None = None,
+        hindrance: Hindrance | None = None,
+    ) -> Creation:
+        """Accept the same wish once more, if the job has ended without its video; as `create_job` does, once.
+
+        Whether it has is looked up where the new job is made, so that one that is being recovered is not paid twice.
+        """
+        job_id, timing = self._ids.new("job"), self._timing
+
+        def work(tx: Transaction) -> Creation:
+            if tx.one("job", id=job.id, tenant=job.tenant) is None:
+                return JobDeleted(job.id)
+            now = tx.job(job.id)
+            inputs = {row["field"]: row["url"] for row in tx.all("inputs", job_id=job.id)}
+            new = repeated(now, put_back(now.request, inputs))
+            kept_from = hindrance if retriable(now) else NotRetriable(now)
+            return accept(tx, job_id, new, idempotency=idempotency, call=call, timing=timing, hindrance=kept_from)
+
+        return await self._ledger.write(work)
 
     async def answered(self, call_id: str) -> None:
         """Note that the answer to a call was sent: the same call made again is a wish for another job."""
@@ -134,7 +179,7 @@ class Store:
         return [job_from(row) for row in rows]
 
     async def request(self, job: Job) -> VideoRequest:
-        """Return a job's request as its caller sent it, long media included."""
+        """Return a job's request as its caller sent it, with long texts; of a completed job they are gone."""
         rows = await self._ledger.db.read(lambda tx: tx.all("inputs", job_id=job.id))
         return put_back(job.request, {row["field"]: row["url"] for row in rows})
 
@@ -164,10 +209,7 @@ class Store:
         def work(tx: Transaction) -> bool:
             if not tx.one("close_job", id=job.id, tenant=job.tenant, now=tx.now):
                 return False
-            for artifact in tx.job(job.id).artifacts:
-                keys = [artifact.key, artifact.footage.poster if artifact.footage else None]
-                for key in filter(None, keys):
-                    tx.do("insert_erasure", id=key, now=tx.now)
+            _let_go(tx, tx.job(job.id))
             for forget in _FORGET:
                 tx.do(forget, job_id=job.id)
             tx.do("delete_job", id=job.id)
@@ -237,9 +279,10 @@ class Store:
                 if source is Source.CALLBACK:  # a poll finds it only when it looks, and would teach ever longer times
                     tx.do("learn_duration", id=job_id, now=tx.now)
                 return self._settled(tx, job_id, State.MIRRORING, source, data)
-            bound_before = tx.job(job_id).provider_job_id
+            before = tx.job(job_id)
             if tx.one("report_recovered", **about, **found):
-                if bound_before != report.provider_job_id:
+                if before.provider_job_id != report.provider_job_id:
+                    _let_go(tx, before)
                     tx.do("forget_artifacts", job_id=job_id)
                 tx.event(job_id, "job.recovered", **data)
                 return self._settled(tx, job_id, State.MIRRORING, source, data)
@@ -330,6 +373,13 @@ class Store:
     async def probe(self) -> None:
         """Write something and commit it, or raise StoreUnavailableError."""
         await self._ledger.db.run(lambda tx: tx.do("probe", now=self._ledger.clock.now()))
+
+
+def _let_go(tx: Transaction, job: Job) -> None:
+    """Have a job's files removed, once it is deleted, or completed without them."""
+    for artifact in job.artifacts:
+        for key in files_of(artifact):
+            tx.do("insert_erasure", id=key, job_id=job.id, now=tx.now)
 
 
 def _mirror_until(report: Report, now: int, retention_ms: int) -> int:

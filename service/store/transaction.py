@@ -36,6 +36,9 @@ class Timing:
     resubmit_after: int = 900_000  # for `on_unknown: resubmit`: how long a lost answer may still be made up for
     hint_gap: int = 5_000  # unsigned callbacks cause at most one poll in this time
     repeat: int = 900_000  # for so long the same call, made again because its answer was lost, is the same job
+    answering: int = (
+        400  # for so long another process on this database may be about to answer a call; no SDK repeats sooner
+    )
     poor: int = 60_000  # for so long a provider that refused for want of credits is not asked to spend
 
 
@@ -62,6 +65,8 @@ class Transaction:
         """Note that the job was moved into `state`, and owe its caller a message if it has ended; return it."""
         self.event(job_id, f"job.{state}", **data)
         self.moved.add(state)
+        if state is State.COMPLETED:  # of all ends the one after which nobody asks for the same again
+            self.do("delete_inputs", job_id=job_id)
         job = self.job(job_id)
         if state.final and job.notify_url is not None:
             error = None if job.error is None else dumps(asdict(job.error))

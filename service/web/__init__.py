@@ -83,7 +83,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     creating = Creating(store, clock, ids)
     new_jobs = NewJobs(providers, default_provider, allowed_private_hosts)
     jobs = Jobs(store=store, callers=callers, creating=creating, new_jobs=new_jobs, views=views)
-    batch = Batch(store=store, callers=callers, creating=creating, new_jobs=new_jobs, views=views, refused=answer_to)
+    batch = Batch(callers=callers, creating=creating, new_jobs=new_jobs, views=views, refused=answer_to)
     actions = Actions(
         store=store,
         deliveries=deliveries,

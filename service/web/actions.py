@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.model import Billable, Job, State
 from service.providers import Cancels, Provider, Unanswered
-from service.store import Deliveries, NewJob, Store
+from service.store import Deliveries, Store
 from service.web.answers import JSONResponse
 from service.web.callers import Callers
 from service.web.creating import Creating
@@ -85,27 +85,14 @@ class Actions:
         """
         caller = await self._callers.caller(request)
         job = await self._callers.job(request)
-        if not job.state.final or job.state is State.COMPLETED:
-            raise RefusalError(409, "cannot_retry", _why_no_retry(job))
         if job.provider not in self._providers:
             raise RefusalError(
                 409,
                 "cannot_retry",
                 f"{job.provider} is not configured here any more; send a new POST /v1/jobs to another provider.",
             )
-        new = NewJob(
-            tenant=job.tenant,
-            provider=job.provider,
-            request=await self._store.request(job),
-            on_unknown=job.on_unknown,
-            metadata=job.metadata,
-            face=job.face,
-            notify_url=job.notify_url,
-            notify_secret=job.notify_secret,
-            retry_of=job.id,
-        )
         return await self._creating.create(
-            request, caller, new, operation=f"jobs.retry:{job.id}", body={}, answer=self._accepted
+            request, caller, job, operation=f"jobs.retry:{job.id}", body={}, answer=self._accepted
         )
 
     def _accepted(self, job: Job, headers: dict[str, str]) -> Response:
@@ -194,9 +181,3 @@ def _why_not(job: Job, *, able: bool) -> str:
             return f"{job.provider} has finished and billed the video, and it is being copied; the job goes on."
         case _:
             return f"The job has ended as {job.state}; there is nothing left to cancel."
-
-
-def _why_no_retry(job: Job) -> str:
-    if job.state is State.COMPLETED:
-        return "The job has brought its video; for another one, send a new POST /v1/jobs."
-    return f"The job is {job.state} and may bring its video; only a job that ended without one can be asked for again."

@@ -12,24 +12,45 @@ import hashlib
 import math
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.clock import Clock
+from service.errors import StoreUnavailableError
 from service.ids import Ids
-from service.model import ApiKey, Job
+from service.model import ApiKey, Job, State
 from service.pace import Pace
-from service.store import Call, Created, Creation, Idempotency, JobDeleted, KeyReused, NewJob, OutOfCredits, Store
+from service.store import (
+    Call,
+    Created,
+    Creation,
+    Idempotency,
+    JobDeleted,
+    KeyReused,
+    NewJob,
+    NotRetriable,
+    OutOfCredits,
+    RateLimited,
+    Store,
+)
 from service.web.body import canonical
 from service.web.callers import note
 from service.web.refusals import RefusalError
 
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
+_MOST_TURNED_AWAY = 10_000
+_MOST_ALIKE = 100
+_REMEMBERED_MS = 900_000
 _TURNS = 8  # of the loop before an answer, in which a hang-up that has arrived is heard: it takes three
 _LONG = 20_000  # characters, which only media have
 _RETRY_COUNT = re.compile(r"[1-9][0-9]{0,3}", re.ASCII)
+
+
+Make = Callable[[Idempotency | None, Call | None, RateLimited | None], Awaitable[Creation]]
 
 
 class Creating:
@@ -39,65 +60,90 @@ class Creating:
         self._store = store
         self._clock = clock
         self._ids = ids
+        self._process = ids.new("process")
         self._waiting: set[str] = set()  # calls whose callers are on the line
         self._paces: dict[str, Pace] = {}
+        self._turned_away = _TurnedAway(clock)
 
     async def create(
         self,
         request: Request,
         caller: ApiKey,
-        new: NewJob,
+        wish: NewJob | Job,
         *,
         operation: str,
         body: object,
         answer: Callable[[Job, dict[str, str]], Response],
     ) -> Response:
-        """Accept a job and return the answer to it, which notes that it was sent.
+        """Accept a new job, or the wish of a job once more; return the answer to it, which notes that it was sent.
 
         `operation` names what is done ("jobs.create"), `body` is the parsed request: both together tell calls apart.
         `answer` makes the response from the job and headers that belong to it.
         Raises RefusalError (400, 402, 409, 410, 429).
         """
-        key = idempotency_key(request)
-        self.spend(caller, 1)
-        fingerprint = fingerprint_of(body)
-        if key is not None:
-            created = outcome(await self._store.create_job(new, Idempotency(key, operation, fingerprint)), request)
-            return answer(created.job, headers_of(created))
-        call = Call(
-            id=self._ids.new("call"),
-            api_key_id=caller.id,
-            operation=operation,
-            fingerprint=fingerprint,
-            marked=_is_retry(request),
-            dedupe_window_ms=caller.dedupe_window_ms,
-            waiting=self._waiting,
-        )
-        line = _Line(self._waiting, call.id, request)
+        line = self.line(request)
         try:
-            created = outcome(await self._store.create_job(new, call=call), request)
-            response = answer(created.job, headers_of(created))
+            created = await self.once(line, caller, wish, operation=operation, body=body)
+            note(request, job=created.job.id)
+            return self.watched(answer(created.job, headers_of(created)), line)
         except BaseException:
             line.hang_up()
             raise
-        return _Watched(response, line, lambda: self._store.answered(call.id))
 
-    def spend(self, caller: ApiKey, creates: int) -> None:
-        """Count creates against the limit of the caller's key. Raises RefusalError (429) when it is used up."""
+    def line(self, request: Request) -> Line:
+        """Return the line to a caller, whose request has been read; whoever opens it hangs up or answers on it.
+
+        Raises RefusalError (400).
+        """
+        return Line(request, self._ids.new(f"{self._process}.call"), self._waiting)
+
+    async def once(self, line: Line, caller: ApiKey, wish: NewJob | Job, *, operation: str, body: object) -> Created:
+        """Have a job made, or find the one that the same call made. Raises RefusalError (402, 409, 410, 429)."""
+        make: Make = (
+            partial(self._store.retry, wish) if isinstance(wish, Job) else partial(self._store.create_job, wish)
+        )
+        fingerprint = fingerprint_of(body)
+        pace = self._pace(caller)
+        free = pace.free() > 0
+        if free:
+            pace.spend(1)
+        hindrance = None if free else RateLimited()
+        same = (caller.id, operation, fingerprint)
+        try:
+            if line.key is not None:
+                creation = await make(Idempotency(line.key, operation, fingerprint), None, hindrance)
+            else:
+                call = Call(
+                    id=line.call_id,
+                    api_key_id=caller.id,
+                    operation=operation,
+                    fingerprint=fingerprint,
+                    marked=line.marked and not self._turned_away.take(same),
+                    dedupe_window_ms=caller.dedupe_window_ms,
+                    waiting=self._waiting,
+                    process=self._process,
+                )
+                creation = await make(None, call, hindrance)
+            created = _outcome(creation, pace)
+        except (RefusalError, StoreUnavailableError):
+            self._turned_away.add(same)
+            pace.spend(-int(free))
+            raise
+        if created.replayed:
+            pace.spend(-int(free))
+        return created
+
+    def watched(self, response: Response, line: Line) -> Response:
+        """Return an answer that is noted as sent when it was."""
+        return (
+            response if line.key is not None else _Watched(response, line, lambda: self._store.answered(line.call_id))
+        )
+
+    def _pace(self, caller: ApiKey) -> Pace:
         per_minute = caller.creates_per_minute
-        if per_minute is None:
-            return
-        pace = self._paces.setdefault(caller.id, Pace(self._clock, per_minute, per_minute))
-        if pace.free() < min(creates, per_minute):
-            seconds = math.ceil(60 * min(creates, per_minute) / per_minute)
-            raise RefusalError(
-                429,
-                "rate_limited",
-                f"This API key may ask for {per_minute} videos a minute; send it again in {seconds} s. "
-                "Its limit was set with `reelkeeper keys create --per-minute`.",
-                headers={"retry-after": str(seconds)},
-            )
-        pace.spend(creates)
+        if caller.id not in self._paces:
+            self._paces[caller.id] = Pace(self._clock, per_minute, per_minute or 1)
+        return self._paces[caller.id]
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -130,16 +176,12 @@ def _abridged(value: object) -> object:
     return value
 
 
-def outcome(creation: Creation, request: Request | None = None) -> Created:
-    """Return what was created. Raises RefusalError (402, 409, 410) when nothing was."""
+def _outcome(creation: Creation, pace: Pace) -> Created:
+    """Return what was created. Raises RefusalError when nothing was."""
     match creation:
-        case Created(job):
-            if request is not None:
-                note(request, job=job.id)
+        case Created():
             return creation
         case KeyReused(job_id):
-            if request is not None:
-                note(request, job=job_id)
             raise RefusalError(
                 409,
                 "idempotency_key_reused",
@@ -150,7 +192,7 @@ def outcome(creation: Creation, request: Request | None = None) -> Created:
             raise RefusalError(
                 410,
                 "job_deleted",
-                f"This Idempotency-Key made {job_id}, which was deleted since; send a new key for a new job.",
+                f"The answer would be {job_id}, which was deleted since; send a new Idempotency-Key for a new job.",
             )
         case OutOfCredits(provider):
             raise RefusalError(
@@ -159,6 +201,23 @@ def outcome(creation: Creation, request: Request | None = None) -> Created:
                 f"The service's account at {provider} is out of credits, so nothing was done; "
                 "the operator must add some. It is tried again after a minute.",
             )
+        case NotRetriable(job):
+            raise RefusalError(409, "cannot_retry", _why_no_retry(job))
+        case RateLimited():
+            seconds = max(1, math.ceil(pace.wait_ms() / 1000))
+            raise RefusalError(
+                429,
+                "rate_limited",
+                f"This API key has asked for as many videos as it may in a minute; send it again in {seconds} s. "
+                "The limit was set with `reelkeeper keys create --per-minute`.",
+                headers={"retry-after": str(seconds)},
+            )
+
+
+def _why_no_retry(job: Job) -> str:
+    if job.state is State.COMPLETED:
+        return "The job has brought its video; for another one, send a new POST /v1/jobs."
+    return f"The job is {job.state} and may bring its video; only a job that ended without one can be asked for again."
 
 
 def headers_of(created: Created) -> dict[str, str]:
@@ -171,40 +230,79 @@ def _is_retry(request: Request) -> bool:
     return _RETRY_COUNT.fullmatch(request.headers.get("x-stainless-retry-count", "")) is not None
 
 
-class _Line:
-    """The connection to a caller who waits for an answer: it is in `waiting` for as long as the caller is there."""
+class _TurnedAway:
+    """Remembers calls that made nothing, for a quarter of an hour: a retry of such a one is of no job.
 
-    def __init__(self, waiting: set[str], call_id: str, request: Request) -> None:
+    Without it, the retry of a call that was refused would be taken for the retry of the same call before it, which has
+    its job already.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._at: dict[tuple[str, str, str], list[int]] = {}  # unix ms, the oldest first
+
+    def add(self, call: tuple[str, str, str]) -> None:
+        """Note a call that made nothing."""
+        times = self._at.pop(call, [])
+        self._at[call] = [*times[-_MOST_ALIKE:], self._clock.now()]
+        if len(self._at) > _MOST_TURNED_AWAY:
+            del self._at[next(iter(self._at))]
+
+    def take(self, call: tuple[str, str, str]) -> bool:
+        """Tell whether such a call made nothing a while ago, once for each."""
+        since = self._clock.now() - _REMEMBERED_MS
+        times = [at for at in self._at.pop(call, []) if at > since]
+        if times[1:]:
+            self._at[call] = times[1:]
+        return bool(times)
+
+
+class Line:
+    """The connection to a caller who waits for an answer. `call_id` is in `waiting` for as long as the caller is there.
+
+    `key` is the caller's idempotency key, with which nobody need listen; `marked` that it says that it calls again.
+    """
+
+    def __init__(self, request: Request, call_id: str, waiting: set[str]) -> None:
+        self.key = idempotency_key(request)
+        self.call_id = call_id
+        self.marked = _is_retry(request)
         self._waiting = waiting
-        self._call_id = call_id
         self._request = request
-        waiting.add(call_id)
-        self._listening = asyncio.create_task(self._listen())
+        self._listening: asyncio.Task[None] | None = None
+        if self.key is None:
+            waiting.add(call_id)
+            self._listening = asyncio.create_task(self._listen())
 
     @property
     def open(self) -> bool:
         """Whether the caller is still there, as far as anybody can know."""
-        return self._call_id in self._waiting
+        return self.call_id in self._waiting
 
     def stop_listening(self) -> None:
         """Take no notice of a caller who hangs up from now on: after its answer that is no news."""
-        self._listening.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
 
     def hang_up(self) -> None:
         """Wait no more."""
-        self._listening.cancel()
-        self._waiting.discard(self._call_id)
+        self.stop_listening()
+        self._waiting.discard(self.call_id)
 
     async def _listen(self) -> None:
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
-        self._waiting.discard(self._call_id)
+        self._waiting.discard(self.call_id)
 
 
 class _Watched(Response):
-    """An answer that is noted as sent when it was, after it was: nobody waits for the note."""
+    """An answer that is noted as sent when it was, after it was: nobody waits for the note.
 
-    def __init__(self, response: Response, line: _Line, sent: Callable[[], Awaitable[None]]) -> None:
+    It is a Response for those who pass it on; all that it has to say is what it wraps.
+    """
+
+    def __init__(self, response: Response, line: Line, sent: Callable[[], Awaitable[None]]) -> None:
+        self.status_code, self.raw_headers = response.status_code, response.raw_headers
         self._response = response
         self._line = line
         self._sent = sent
@@ -218,6 +316,7 @@ class _Watched(Response):
             self._line.stop_listening()
             await self._response(scope, receive, send)
             if there:
-                await self._sent()
+                with suppress(StoreUnavailableError):  # the same call, made again, finds its job
+                    await self._sent()
         finally:
             self._line.hang_up()

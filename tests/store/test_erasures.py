@@ -59,7 +59,7 @@ async def test_no_more_are_leased_than_were_asked_for_and_the_longest_waiting_co
 ) -> None:
     for number, due in ((1, 30), (2, 10), (3, 20)):
         at = world.clock.now() - due
-        world.sql("INSERT INTO erasures (id, due_at) VALUES (:id, :at)", id=f"k{number}", at=at)
+        world.sql("INSERT INTO erasures (id, due_at, job_id) VALUES (:id, :at, 'job_x')", id=f"k{number}", at=at)
     assert {erasure.id for erasure in await erasures.claim(2)} == {"k1", "k3"}
     assert [erasure.id for erasure in await erasures.claim(2)] == ["k2"]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.model import ErrorCode, Job, JobError, VideoRequest
-from service.store import Call, Created, Creation, Idempotency, JobDeleted, NewJob, OutOfCredits, repeated
+from service.model import ErrorCode, JobError, VideoRequest
+from service.store import Call, Created, Creation, Idempotency, NewJob, OutOfCredits
 from tests.store.world import TIMING, World, sure
 
 FOX = NewJob("acme", "alpha", VideoRequest(model="m", prompt="a fox"))
@@ -133,6 +133,37 @@ async def test_a_marked_retry_without_anything_before_it_is_accepted(world: Worl
     assert not (await make(world, again(marked=True))).replayed
 
 
+async def test_marked_retries_of_two_calls_that_were_answered_find_a_job_each(world: World) -> None:
+    made = []
+    for call in ("call_1", "call_2"):
+        made.append(await make(world, replace(CALL, id=call, waiting={"call_1", "call_2"})))
+        await world.store.answered(call)
+        world.clock.advance(1_000)
+    found = [await make(world, again(id=call, marked=True)) for call in ("call_3", "call_4")]
+    assert {each.job.id for each in found} == {each.job.id for each in made}
+
+
+async def test_a_marked_retry_takes_no_job_of_a_caller_on_the_line_if_there_is_another(world: World) -> None:
+    waiting = {"call_1", "call_2", "call_3"}
+    answered = await make(world, replace(CALL, id="call_1", waiting=waiting))
+    await world.store.answered("call_1")
+    await make(world, replace(CALL, id="call_2", waiting=waiting))
+    found = await make(world, again(id="call_3", marked=True, waiting=waiting))
+    assert found.job.id == answered.job.id
+
+
+# In another process
+
+
+async def test_a_call_that_another_process_is_about_to_answer_is_not_the_same(world: World) -> None:
+    other = replace(CALL, id="there_1", process="there")
+    first = await make(world, other)
+    assert (await make(world, again())).job.id != first.job.id
+    world.clock.advance(TIMING.answering)
+    found = await make(world, again(id="call_3"))
+    assert found.replayed
+
+
 # With a window
 
 
@@ -192,70 +223,3 @@ async def test_a_key_that_found_no_credits_can_be_used_when_there_are_some(world
     assert isinstance(await world.store.create_job(FOX, key), OutOfCredits)
     world.clock.advance(TIMING.poor)
     assert not sure_created(await world.store.create_job(FOX, key)).replayed
-
-
-# Deleted jobs
-
-
-async def test_the_key_of_a_deleted_job_makes_no_second_one(world: World) -> None:
-    key = Idempotency("k", "jobs.create", "aaaa")
-    job = sure_created(await world.store.create_job(FOX, key)).job
-    job = sure(await world.store.cancel(job.id))
-    assert await world.store.delete(job)
-    assert await world.store.create_job(FOX, key) == JobDeleted(job.id)
-
-
-async def test_a_deleted_job_leaves_nothing_but_its_key_and_the_files_to_be_removed(world: World) -> None:
-    await make(world)
-    job = await world.completed()
-    made = sure(await world.now(job))
-    assert await world.store.delete(made)
-    assert await world.store.job(job.id) is None
-    left = {
-        table: len(world.sql(f"SELECT 1 FROM {table} WHERE job_id = :id", id=job.id))  # noqa: S608 - our own names
-        for table in ("events", "artifacts", "receipts", "inputs", "creates", "deliveries")
-    }
-    assert set(left.values()) == {0}
-    assert [row["id"] for row in world.sql("SELECT id FROM erasures")] == [made.artifacts[0].key]
-
-
-@pytest.mark.parametrize("state", ["queued", "submitting", "running", "mirroring"])
-async def test_a_job_that_goes_on_is_not_deleted(world: World, state: str) -> None:
-    job: Job = await getattr(world, state)()
-    assert not await world.store.delete(job)
-    assert (await world.now(job)).state == state
-
-
-async def test_a_job_that_is_looked_at_just_now_is_not_deleted(world: World) -> None:
-    job = await world.expired()  # the poller holds it
-    assert not await world.store.delete(job)
-    world.clock.advance(TIMING.lease)
-    assert await world.store.delete(job)
-
-
-async def test_another_tenants_job_is_not_deleted(world: World) -> None:
-    job = await world.cancelled()
-    assert not await world.store.delete(replace(job, tenant="umbrella"))
-
-
-# Long media
-
-
-async def test_long_media_are_kept_beside_the_request_and_given_to_the_submission_alone(world: World) -> None:
-    picture = "data:image/png;base64," + "A" * 5_000
-    request = VideoRequest(model="m", first_frame=picture, last_frame="https://example.com/x.png")
-    job = sure_created(await world.store.create_job(replace(FOX, request=request))).job
-    assert job.request.first_frame == "data:image/png;base64,… (5,022 characters)"
-    assert job.request.last_frame == request.last_frame
-    assert await world.store.request(job) == request
-    [claimed] = await world.claims.claim_queued("alpha", 1)
-    assert claimed.request == request
-
-
-async def test_a_job_made_again_asks_for_the_same(world: World) -> None:
-    picture = "data:image/png;base64," + "A" * 5_000
-    wish = replace(FOX, request=VideoRequest(model="m", first_frame=picture), notify_url="https://example.com/done")
-    job = sure_created(await world.store.create_job(wish)).job
-    other = sure_created(await world.store.create_job(repeated(job, await world.store.request(job)))).job
-    assert (other.retry_of, other.notify_url) == (job.id, job.notify_url)
-    assert await world.store.request(other) == wish.request

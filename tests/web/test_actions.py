@@ -340,6 +340,7 @@ async def test_a_retry_whose_caller_had_gone_is_answered_with_the_job_that_it_ma
     await ask(house.app(), "POST", path, key, b"")  # it hangs up at once
     assert await house.count("jobs") == 2
 
+    house.clock.advance(1_000)  # the other process cannot be about to answer it any more
     answer = await client.post(path)
     assert answer.headers["idempotency-replayed"] == "true"
     assert await house.count("jobs") == 2
@@ -477,3 +478,16 @@ async def test_what_was_not_given_up_is_not_copied_again(house: House, client: h
     assert answer.json()["error"]["code"] == "cannot_remirror"
     assert answer.json()["error"]["message"].startswith(f"The job is {state}")
     assert await house.store.job(job.id) == before
+
+
+async def test_a_retry_with_its_key_is_answered_although_its_job_came_back_to_life(
+    house: House, client: httpx.AsyncClient
+) -> None:
+    job = await house.running()
+    await house.call_back(job, "expired")
+    path, headers = f"/v1/jobs/{job.id}/retry", {"idempotency-key": "k"}
+    first = await client.post(path, headers=headers)
+    await house.call_back(job)  # the video came after all
+    again = await client.post(path, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert (await client.post(path)).status_code == 409

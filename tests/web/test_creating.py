@@ -13,7 +13,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from service.model import ErrorCode, JobError
-from service.store import Call, Creation, Idempotency, NewJob
+from service.store import Call, Creation, Hindrance, Idempotency, NewJob
 from service.web.creating import Creating, fingerprint_of
 from tests.turns import until
 from tests.web.house import House, connected, serving
@@ -32,10 +32,15 @@ class SlowStore:
         self.arrived = self.made = 0
         create = house.store.create_job
 
-        async def create_job(new: NewJob, idempotency: Idempotency | None = None, call: Call | None = None) -> Creation:
+        async def create_job(
+            new: NewJob,
+            idempotency: Idempotency | None = None,
+            call: Call | None = None,
+            hindrance: Hindrance | None = None,
+        ) -> Creation:
             self.arrived += 1
             await self.before.wait()
-            creation = await create(new, idempotency, call)
+            creation = await create(new, idempotency, call, hindrance)
             self.made += 1
             await self.after.wait()
             return creation
@@ -169,6 +174,65 @@ async def test_a_key_with_a_limit_asks_for_no_more_a_minute(house: House) -> Non
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
     assert "x-should-retry" not in refused.headers
     assert later.status_code == 202
+
+
+async def test_a_retry_of_a_refused_call_is_no_retry_of_the_same_call_before_it(house: House) -> None:
+    _, key = await house.keys.create("bounded", "acme", creates_per_minute=1)
+    async with serving(house.app()) as port, caller(port, key) as client:
+        first = await client.post("/v1/jobs", json=BODY)
+        refused = await client.post("/v1/jobs", json=BODY)
+        house.clock.advance(60_000)
+        retried = await client.post("/v1/jobs", json=BODY, headers={"x-stainless-retry-count": "1"})
+        house.clock.advance(60_000)
+        again = await client.post("/v1/jobs", json=BODY, headers={"x-stainless-retry-count": "1"})
+    assert (first.status_code, refused.status_code, retried.status_code) == (202, 429, 202)
+    assert retried.json()["id"] != first.json()["id"]
+    assert again.json()["id"] in (first.json()["id"], retried.json()["id"])  # it cancels one mark, not all
+
+
+async def test_what_was_made_before_costs_nothing_of_a_limit(house: House) -> None:
+    _, key = await house.keys.create("bounded", "acme", creates_per_minute=1)
+    headers = {"idempotency-key": "k"}
+    async with house.client(key=key) as client:
+        answers = [await client.post("/v1/jobs", json=BODY, headers=headers) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [202, 202, 202]
+        assert (await client.post("/v1/jobs", json=BODY)).status_code == 429
+        house.clock.advance(60_000)
+        wrong = await client.post("/v1/jobs", json={**BODY, "seed": 1}, headers=headers)
+        assert wrong.status_code == 409
+        assert (await client.post("/v1/jobs", json=BODY)).status_code == 202  # the refused one took nothing
+
+
+async def test_the_same_wish_made_while_an_answer_is_being_noted_is_another_job(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noting = asyncio.Event()
+    answered = house.store.answered
+
+    async def slowly(call_id: str) -> None:
+        await noting.wait()
+        await answered(call_id)
+
+    monkeypatch.setattr(house.store, "answered", slowly)
+    async with serving(house.app()) as port, caller(port, house.key) as one, caller(port, house.key) as other:
+        answers = [await one.post("/v1/jobs", json=BODY), await other.post("/v1/jobs", json=BODY)]
+        noting.set()
+    assert answers[0].json()["id"] != answers[1].json()["id"]
+
+
+async def test_two_processes_keep_the_same_wishes_of_two_callers_apart(house: House, slow: SlowStore) -> None:
+    slow.after.clear()
+    async with (
+        serving(house.app()) as one,
+        serving(house.app()) as two,
+        caller(one, house.key) as first,
+        caller(two, house.key) as second,
+    ):
+        calls = [asyncio.create_task(each.post("/v1/jobs", json=BODY)) for each in (first, second)]
+        await until(lambda: slow.made == 2)
+        slow.after.set()
+        answers = await asyncio.gather(*calls)
+    assert len({answer.json()["id"] for answer in answers}) == 2
 
 
 async def test_keys_have_limits_of_their_own(house: House) -> None:

@@ -17,7 +17,8 @@ SELECT jobs.*,
           FROM (SELECT * FROM artifacts WHERE artifacts.job_id = jobs.id ORDER BY idx)) AS artifacts
   FROM jobs;
 
--- What is too long to be read with every job: media that a caller sent as `data:` URLs, needed at the submission alone.
+-- What is too long to be read with every job: media that a caller sent as `data:` URLs, and other long texts. Needed at
+-- the submission, and when the same is asked for once more; deleted with the job, or when it is completed.
 CREATE TABLE inputs (
     job_id TEXT NOT NULL REFERENCES jobs (id),
     field  TEXT NOT NULL,
@@ -97,7 +98,7 @@ CREATE TABLE poor_providers (
     at       INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Files of deleted jobs that are still to be removed from object storage.
+-- Files that are still to be removed from object storage, once their job is deleted, or completed with other ones.
 CREATE TABLE erasures (
     id           TEXT PRIMARY KEY,
     state        TEXT NOT NULL DEFAULT 'pending' CHECK (state = 'pending'),
@@ -105,6 +106,7 @@ CREATE TABLE erasures (
     due_at       INTEGER NOT NULL,
     lease        TEXT,
     leased_until INTEGER,
+    job_id       TEXT NOT NULL,
     CHECK ((lease IS NULL) = (leased_until IS NULL))
 ) STRICT;
 

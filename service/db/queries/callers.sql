@@ -32,10 +32,10 @@ SELECT fingerprint, job_id FROM idempotency_keys WHERE tenant = :tenant AND oper
 
 -- repeated_calls --
 -- Jobs that the same call made before: first those whose answer was never sent, the longest waiting one first; then
--- the others, the newest first.
+-- the others, those first that no call was repeated for, the newest of them first.
 SELECT job_id, call, answered, created_at, called_at FROM creates
  WHERE api_key_id = :api_key_id AND operation = :operation AND fingerprint = :fingerprint AND called_at > :since
- ORDER BY answered, CASE answered WHEN 0 THEN called_at ELSE -called_at END
+ ORDER BY answered, answered = 1 AND called_at > created_at, CASE answered WHEN 0 THEN called_at ELSE -called_at END
  LIMIT 100;
 
 -- insert_create --

@@ -18,7 +18,7 @@ VALUES (:id, :tenant, 'queued', :now, :provider, :model, :request, :on_unknown, 
 INSERT INTO inputs (job_id, field, url) VALUES (:job_id, :field, :url);
 
 -- inputs --
--- What a job's request leaves out.
+-- What a job's request leaves out, until the job is completed.
 SELECT field, url FROM inputs WHERE job_id = :job_id;
 
 -- insert_event --
@@ -412,18 +412,25 @@ DELETE FROM events WHERE job_id = :job_id;
 DELETE FROM receipts WHERE job_id = :job_id;
 
 -- delete_inputs --
--- Forget what was sent with a job's request.
+-- Forget the long texts of a job's request: nobody asks for it again.
 DELETE FROM inputs WHERE job_id = :job_id;
 
 -- insert_erasure --
 -- A file is to be removed from object storage; its key is the id.
-INSERT INTO erasures (id, due_at) VALUES (:id, :now) ON CONFLICT (id) DO NOTHING;
+INSERT INTO erasures (id, due_at, job_id) VALUES (:id, :now, :job_id) ON CONFLICT (id) DO NOTHING;
+
+-- cancel_erasure --
+-- A file of that name belongs to a job again.
+DELETE FROM erasures WHERE id = :id;
 
 -- claim_erasures --
--- Take files to remove.
+-- Take files to remove. Not those of a job that may yet be copied anew, under the same names: a file could be removed
+-- while it is written. A completed job is never copied again.
 UPDATE erasures
    SET attempt = attempt + 1, lease = :lease, leased_until = :until, due_at = :until
- WHERE id IN (SELECT id FROM erasures WHERE due_at <= :now AND (lease IS NULL OR leased_until <= :now)
+ WHERE id IN (SELECT id FROM erasures
+               WHERE due_at <= :now AND (lease IS NULL OR leased_until <= :now)
+                 AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = erasures.job_id AND jobs.state <> 'completed')
                ORDER BY due_at LIMIT :limit)
    AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
 RETURNING id, attempt, lease;
