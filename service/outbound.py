@@ -119,14 +119,14 @@ def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
     `httpx_secure.SSRFProtectionError` for an address that is not public, both before any request is sent.
     Raises ConfigurationError for an entry that is not `host:port`.
     """
-    allowed = frozenset(_host_and_port(entry) for entry in allowed_private_hosts)
+    allowed = _hosts_and_ports(allowed_private_hosts)
 
     def admit(host: str, address: IPv4Address | IPv6Address, port: int) -> bool:
         return (_normal(host), port) in allowed or is_public(address)
 
     async def refuse_early(request: httpx.Request) -> None:
         url = request.url
-        port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+        port = _port(url)
         if (_normal(url.host), port) in allowed:
             return
         if port > _MOST_PORT:
@@ -159,6 +159,12 @@ def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
     return httpx_ssrf_protection(
         client, check_globally_reachable=False, custom_validator=admit, dns_cache_ttl=_DNS_SECONDS
     )
+
+
+def is_private(url: str, allowed_private_hosts: Collection[str]) -> bool:
+    """Tell whether `public_client` fetches a URL because its host is listed. Raises httpx.InvalidURL."""
+    parsed = httpx.URL(url)
+    return (_normal(parsed.host), _port(parsed)) in _hosts_and_ports(allowed_private_hosts)
 
 
 async def _resolve(host: str, port: int) -> list[IPv4Address | IPv6Address]:
@@ -363,6 +369,14 @@ def _normal(host: str) -> str:
         return IPv6Address(host.strip("[]")).compressed
     except ValueError:
         return host
+
+
+def _port(url: httpx.URL) -> int:
+    return url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+
+
+def _hosts_and_ports(entries: Collection[str]) -> frozenset[tuple[str, int]]:
+    return frozenset(_host_and_port(entry) for entry in entries)
 
 
 def _host_and_port(entry: str) -> tuple[str, int]:

@@ -27,7 +27,7 @@ _WHSEC = "whsec_"  # so Standard Webhooks writes a secret, before the base64 of 
 
 
 class SealError(ValueError):
-    """What was sealed cannot be opened; the text says what the operator must do."""
+    """What was sealed cannot be opened; the text says what to do."""
 
 
 class Vault:
@@ -87,17 +87,23 @@ class Vault:
         form, _, rest = sealed.partition(".")
         key_id, _, data = rest.partition(".")
         if form != _SEAL:
-            raise SealError(f"this is nothing that was sealed here; it would begin with {_SEAL}.")
+            raise SealError(
+                f"it was never sealed here, or does not begin with {_SEAL}. any more; "
+                "whoever it is from must give it anew"
+            )
         if key_id not in self._seals:
             raise SealError(
                 f"it was sealed with the key {key_id!r:.20}, which is not in REELKEEPER_SECRET_KEY any more; "
-                "write that key at the end of the list again, for example new-key,old-key"
+                "write that key at the end of the list again, for example new-key,old-key, restart and try again"
             )
         try:
             raw = base64.b64decode(data, altchars=b"-_", validate=True)
             opened = self._seals[key_id].decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], purpose.encode())
         except (InvalidTag, ValueError) as error:
-            raise SealError("it was changed since it was sealed, or it was sealed for another purpose") from error
+            raise SealError(
+                "it was changed since it was sealed, or it was sealed for another purpose; "
+                "whoever it is from must give it anew"
+            ) from error
         return opened.decode()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 import httpx
 
@@ -13,6 +14,7 @@ from service.clock import Clock
 from service.errors import InterruptedWorkError, StoreUnavailableError
 from service.logs import redact
 from service.model import Delivery, DeliveryAttempt, Job
+from service.outbound import is_private
 from service.store import Deliveries, Store
 from service.vault import SealError
 from service.workers.posting import Reply, post
@@ -30,7 +32,11 @@ _SHOWN = 512  # bytes of an answer that are kept
 
 
 class Notifier:
-    """Sends what `compose` writes. `client` reaches public addresses only."""
+    """Sends what `compose` writes. `client` reaches public addresses, and the `private_hosts` (`host:port`).
+
+    Whoever may make jobs chooses who is told, and reads what was answered: so that nobody reads what is on a private
+    network this way, no answer of a private host is kept, only its status.
+    """
 
     name = "notify"
 
@@ -42,6 +48,8 @@ class Notifier:
         client: httpx.AsyncClient,
         clock: Clock,
         chance: random.Random,
+        *,
+        private_hosts: Collection[str] = (),
     ) -> None:
         self._store = store
         self._deliveries = deliveries
@@ -49,6 +57,7 @@ class Notifier:
         self._client = client
         self._clock = clock
         self._chance = chance
+        self._private_hosts = private_hosts
 
     async def claim(self, limit: int) -> Sequence[Delivery]:
         """Lease what is due, few for each receiver: one that hangs does not delay the others."""
@@ -67,11 +76,11 @@ class Notifier:
         try:
             headers, body = self._compose(item, job, now)
         except SealError as error:
-            return await self._never(
-                item, f"the secret to sign with cannot be read: {error}; then have the message delivered again"
-            )
+            return await self._never(item, f"the secret to sign with cannot be read: {error}")
         begun = time.monotonic()
         reply = await post(self._client, job.notify_url, headers, body, now_ms=now)
+        if reply.status is not None and is_private(job.notify_url, self._private_hosts):
+            reply = replace(reply, beginning=None)
         return await self._note(item, reply, now, round((time.monotonic() - begun) * 1000))
 
     async def failed(self, item: Delivery, error: Exception) -> str:
@@ -106,7 +115,8 @@ def _attempt(reply: Reply, at: int, duration_ms: int) -> DeliveryAttempt:
     error = reply.error
     if error is None and reply.status is not None and httpx.codes.is_redirect(reply.status):
         error = "redirects are not followed; give the address that they lead to as the address to notify"
-    answer = None if reply.status is None else reply.beginning[:_SHOWN].decode(errors="replace")
+    said = None if reply.status is None else reply.beginning
+    answer = None if said is None else said[:_SHOWN].decode(errors="replace")
     return DeliveryAttempt(at, duration_ms, reply.status, _clean(error), _clean(answer))
 
 

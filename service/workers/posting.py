@@ -20,7 +20,7 @@ class Reply:
     """What a receiver answered. `error` says what went wrong on the wire, perhaps after the status had come."""
 
     status: int | None = None  # None: no answer came
-    beginning: bytes = b""  # of its body
+    beginning: bytes | None = b""  # of its body; None: not to be kept
     retry_after_ms: int | None = None
     error: str | None = None
 

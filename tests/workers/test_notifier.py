@@ -113,6 +113,7 @@ class Post:
         self.clock.advance(SystemClock().now() - self.clock.now())  # verifiers compare with the machine's own clock
         self.deliveries = Deliveries(stage.world.ledger, stage.world.ids)
         self.allowed: set[str] = set()
+        self.private: set[str] = set()  # those of the allowed that are no receivers of everybody's
         self.clients: list[httpx.AsyncClient] = []
         self.compose: Compose = COMPOSER.compose
         self.chance: random.Random = Even(0.5)
@@ -120,7 +121,15 @@ class Post:
     def notifier(self) -> Notifier:
         self.clients.append(public_client(self.allowed))
         world = self.stage.world
-        return Notifier(world.store, self.deliveries, self.compose, self.clients[-1], self.clock, self.chance)
+        return Notifier(
+            world.store,
+            self.deliveries,
+            self.compose,
+            self.clients[-1],
+            self.clock,
+            self.chance,
+            private_hosts=self.private,
+        )
 
     async def owe(self, url: str, face: Face = Face.NATIVE, secret: str | None = None) -> Job:
         """End a job that names `url` to be told at."""
@@ -322,6 +331,21 @@ async def test_the_first_bytes_of_an_answer_are_kept_as_text(post: Post) -> None
     assert [(await post.attempt(job)).answer for job in jobs] == ["é" * 256, "\ufffd\\x00\n"]
 
 
+@pytest.mark.parametrize("status", [200, 404, 500])
+async def test_of_a_private_host_the_status_is_kept_and_nothing_that_it_says(post: Post, status: int) -> None:
+    said = answer(b"the inside of a private network", "Retry-After: 60", status=status)
+    async with receiver(said, said) as there, receiver(said) as elsewhere:
+        post.private.add(urlsplit(there.url).netloc)
+        job, other = await post.owe(there.url), await post.owe(elsewhere.url)
+        outcomes = await post.step()
+        attempt = await post.attempt(job)
+        assert (attempt.status, attempt.answer, attempt.error) == (status, None, None)
+        assert (await post.attempt(other)).answer == "the inside of a private network"
+    assert outcomes[0] == ("delivered" if status < 300 else f"later: the answer was {status}")
+    if status >= 300:
+        assert await post.wait(job) == 60_000
+
+
 async def test_an_answer_that_shows_a_secret_is_kept_without_it(post: Post) -> None:
     said = b'{"got": "Bearer canary-canary", "secret": "canary", "whsec": "whsec_canary", "at": "https://x/y?k=canary"}'
     async with receiver(answer(said, status=500)) as there:
@@ -355,11 +379,21 @@ async def test_a_secret_that_cannot_be_read_any_more_is_given_up_with_what_to_do
         assert delivery.state is DeliveryState.FAILED
         assert outcome == f"gave up: {attempt.error}"
         assert "write that key at the end of the list again" in str(attempt.error)
-        assert "have the message delivered again" in str(attempt.error)
+        assert str(attempt.error).endswith("restart and try again")
 
         post.compose = Composer(Vault([b"k" * 32, b"g" * 32]), native=a_job, openrouter=a_job, openai=a_job).compose
         assert await post.deliveries.redeliver(job.id)
         assert await post.step() == ["delivered"]
+
+
+async def test_a_secret_that_nothing_brings_back_is_not_tried_again_in_vain(post: Post) -> None:
+    async with receiver() as there:
+        job = await post.owe(there.url, Face.OPENAI, "seal0.broken")
+        await post.step()
+        assert there.told == []
+    told = str((await post.attempt(job)).error)
+    assert "must give it anew" in told
+    assert "again" not in told
 
 
 async def test_a_job_that_names_nobody_any_more_is_given_up(post: Post) -> None:

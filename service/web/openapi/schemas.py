@@ -211,7 +211,7 @@ NATIVE: Mapping[str, Schema] = {
             "duration_ms": whole(),
             "status": or_null(whole("of HTTP; null when no answer came")),
             "error": or_null(text("why no answer came")),
-            "answer": or_null(text("the first bytes of its body")),
+            "answer": or_null(text("the first bytes of its body; null for a private host")),
         },
     ),
     "DeliveryList": _list("Delivery", "What you were told, oldest first."),
