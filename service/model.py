@@ -313,9 +313,7 @@ class DeliveryAttempt:
     status: int | None
     error: str | None
     answer: str | None  # the first bytes of its body, as text
-    number: int = (
-        0  # counts from 1 over the delivery's whole life: the store gives it, whoever notes an attempt does not
-    )
+    number: int = 0  # counts from 1 over the delivery's whole life; the store gives it to what it keeps
 
 
 @dataclass(frozen=True, slots=True)

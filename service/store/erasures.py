@@ -11,8 +11,9 @@ from service.store.transaction import Ledger, Timing
 
 
 def files_of(artifact: Artifact) -> tuple[str, str]:
-    """Return the keys of an artifact and of its poster, be it there or not: who stored it may have died before noting it."""
-    return artifact.key, str(PurePosixPath(artifact.key).with_suffix(".jpg"))
+    """Return the keys of an artifact and of its poster; who stored that may have died before it was noted."""
+    noted = artifact.footage.poster if artifact.footage is not None else None
+    return artifact.key, noted or str(PurePosixPath(artifact.key).with_suffix(".jpg"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from service.store.inputs import put_back
 from service.store.transaction import Ledger, Timing, Transaction, dumps, error_columns, job_from
 
 _LONGEST_RETENTION_MS = 30 * 86_400_000
+_REMIRROR_MS = 86_400_000
 _FORGET = (  # what refers to a job, in an order in which nothing is left without what it refers to
     "delete_delivery_attempts",
     "delete_deliveries",
@@ -341,13 +342,16 @@ class Store:
         """Bind a provider's id that an operator found, and make the job due for a poll."""
         return await self._ledger.write(lambda tx: self._bind(tx, job_id, provider_job_id, "attached", 0))
 
-    async def remirror(self, job_id: str, retention_ms: int) -> Job | None:
-        """Copy again what was given up as unavailable; None when the job did not end that way."""
+    async def remirror(self, job_id: str, retention_ms: int = _REMIRROR_MS, *, source: str = "operator") -> Job | None:
+        """Copy again what was given up as unavailable, for a day; None when the job did not end that way.
+
+        `source` is who wants it, as the event tells: "operator" or "caller".
+        """
 
         def work(tx: Transaction) -> Job | None:
             if not tx.one("remirror", id=job_id, now=tx.now, mirror_until=tx.now + retention_ms):
                 return None
-            tx.event(job_id, "job.recovered", source="operator")
+            tx.event(job_id, "job.recovered", source=source)
             return tx.entered(job_id, State.MIRRORING)
 
         return await self._ledger.write(work)

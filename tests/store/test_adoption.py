@@ -285,6 +285,17 @@ async def test_an_operator_has_a_given_up_copy_tried_again(world: World) -> None
     assert (await world.history(job))[-2:] == ["recovered", "mirroring"]
 
 
+@pytest.mark.parametrize("source", ["operator", "caller"])
+async def test_whoever_wants_it_a_copy_is_tried_again_for_a_day_and_the_history_says_who(
+    world: World, source: str
+) -> None:
+    job = await world.failed_unavailable()
+    again = sure(await world.store.remirror(job.id, source=source))
+    assert again.mirror_until == world.clock.now() + DAY_MS
+    told = [event.data for event in await world.store.events(job.id) if event.type == "job.recovered"]
+    assert told == [{"source": source}]
+
+
 # Operators bind
 
 

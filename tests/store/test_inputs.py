@@ -67,7 +67,9 @@ async def test_long_texts_are_kept_beside_the_request_and_given_to_the_submissio
     ],
 )
 def test_every_text_comes_back_to_its_place_whatever_the_fields_are_called(options: dict[str, Any]) -> None:
-    request = VideoRequest("m", first_frame=PICTURE, references=(Reference("image", PICTURE),), provider_options=options)
+    request = VideoRequest(
+        "m", first_frame=PICTURE, references=(Reference("image", PICTURE),), provider_options=options
+    )
     light, inputs = taken_out(request)
     assert "AAA" not in light.to_json()
     assert all(len(field) < 100 for field in inputs)

@@ -22,12 +22,20 @@ from tests.workers.stage import Stage
 WEEK = 7 * 86_400_000
 
 
-async def bytes_of_a_video() -> AsyncIterator[bytes]:
+async def some_bytes() -> AsyncIterator[bytes]:
     yield b"video"
 
 
+class Files(list[Path]):
+    """Where the files of a job are."""
+
+    @property
+    def there(self) -> int:
+        return sum(file.exists() for file in self)
+
+
 class House:
-    """An eraser over a folder, and a deleted job whose file is in it."""
+    """An eraser over a folder, and a deleted job whose files are in it: a video and its poster."""
 
     def __init__(self, stage: Stage, folder: Path) -> None:
         self.stage = stage
@@ -37,13 +45,14 @@ class House:
         self.erasures = Erasures(stage.world.ledger, stage.world.ids)
         self.eraser = Eraser(self.erasures, self.storage, stage.clock, random.Random(5))  # noqa: S311 - chance that repeats
 
-    async def delete_a_job(self) -> Path:
-        """Return where its file is."""
+    async def delete_a_job(self) -> Files:
+        """Return where its files are."""
         job = await self.stage.world.completed()
-        key = job.artifacts[0].key
-        await self.storage.put(key, bytes_of_a_video(), content_type="video/mp4")
+        keys = (job.artifacts[0].key, job.artifacts[0].key.replace(".mp4", ".jpg"))
+        for key in keys:
+            await self.storage.put(key, some_bytes(), content_type="video/mp4")
         assert await self.stage.world.store.delete(job)
-        return self.folder / key
+        return Files([self.folder / key for key in keys])
 
     async def step(self) -> list[str]:
         outcomes = []
@@ -63,18 +72,19 @@ def house(stage: Stage, tmp_path: Path) -> House:
     return House(stage, tmp_path / "videos")
 
 
-async def test_the_file_of_a_deleted_job_is_removed_once(house: House) -> None:
-    file = await house.delete_a_job()
-    assert file.exists()
-    assert await house.step() == ["erased"]
-    assert not file.exists()
+async def test_the_files_of_a_deleted_job_are_removed_once(house: House) -> None:
+    files = await house.delete_a_job()
+    assert files.there == 2
+    assert await house.step() == ["erased", "erased"]
+    assert files.there == 0
     house.clock.advance(WEEK)
     assert await house.step() == []
 
 
 async def test_a_file_that_is_not_there_is_removed_already(house: House) -> None:
-    (await house.delete_a_job()).unlink()
-    assert await house.step() == ["erased"]
+    for file in await house.delete_a_job():
+        file.unlink()
+    assert await house.step() == ["erased", "erased"]
     assert house.waits() == []
 
 
@@ -84,7 +94,8 @@ async def test_a_storage_that_refuses_is_asked_for_ever_slower_and_slower(
     async def refuse(_: str) -> None:
         raise StorageError("down")
 
-    file = await house.delete_a_job()
+    files = await house.delete_a_job()
+    await house.eraser.handle((await house.eraser.claim(1))[0])
     waits = []
     with monkeypatch.context() as patched:
         patched.setattr(house.storage, "delete", refuse)
@@ -96,20 +107,20 @@ async def test_a_storage_that_refuses_is_asked_for_ever_slower_and_slower(
             house.clock.advance(1)
     assert 4_000 <= waits[0] <= 6_000
     assert all(2_880_000 <= wait <= 4_320_000 for wait in waits[15:])
-    assert file.exists()
+    assert files.there == 1
     assert await house.step() == ["erased"]
-    assert not file.exists()
+    assert files.there == 0
 
 
 async def test_one_file_that_cannot_be_removed_keeps_no_other(house: House) -> None:
-    house.stage.world.sql("INSERT INTO erasures (id, due_at) VALUES ('../outside', 0)")
-    file = await house.delete_a_job()
-    assert sorted(await house.step()) == ["erased", "later"]
-    assert not file.exists()
+    house.stage.world.sql("INSERT INTO erasures (id, due_at, job_id) VALUES ('../outside', 0, 'job_x')")
+    files = await house.delete_a_job()
+    assert sorted(await house.step()) == ["erased", "erased", "later"]
+    assert files.there == 0
 
 
 async def test_what_a_stop_cuts_off_is_removed_after_the_restart(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = await house.delete_a_job()
+    files = await house.delete_a_job()
     asked = []
 
     async def slow(key: str) -> None:
@@ -124,6 +135,6 @@ async def test_what_a_stop_cuts_off_is_removed_after_the_restart(house: House, m
         await until(lambda: asked)
         await worker.stop(0)
         await running
-    assert house.waits() == [0]
-    assert await house.step() == ["erased"]
-    assert not file.exists()
+    assert house.waits() == [0, 0]
+    assert await house.step() == ["erased", "erased"]
+    assert files.there == 0

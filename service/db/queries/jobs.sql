@@ -377,7 +377,7 @@ UPDATE jobs
 RETURNING id;
 
 -- remirror --
--- An operator wants a given-up copy tried again.
+-- Somebody wants a given-up copy tried again.
 UPDATE jobs
    SET state = 'mirroring', attempt = 0, lease = NULL, leased_until = NULL, due_at = :now, mirror_until = :mirror_until,
        finished_at = NULL, error_code = NULL, error = NULL
