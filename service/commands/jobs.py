@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from service.assembly import Records
 from service.commands import fail, out, read_config, with_records
+from service.config import Config
 from service.model import Job, State, is_provider_job_id
-from service.store import Created
+from service.store import Created, OutOfCredits
 from service.tables import print_rows, second
 from service.web.views import Views
 
@@ -50,7 +51,7 @@ def jobs_show(job_id: JobId) -> None:
     async def run(records: Records) -> None:
         job = await records.store.job(job_id)
         if job is None:
-            fail(f"there is no job {job_id}; `reelkeeper jobs list` shows the newest")
+            _no_job(job_id, config)
         views = Views(config.public_url)
         events = [views.event(event) for event in await records.store.events(job_id)]
         out.print_json(json.dumps({**views.job(job), "events": events}))
@@ -91,35 +92,59 @@ def jobs_remirror(job_id: JobId) -> None:
 def jobs_retry(job_id: JobId) -> None:
     """Make a new job of one that brought no video; it may cost once more."""
 
-    async def retry(records: Records) -> Job | None:
-        job = await records.store.job(job_id)
-        created = None if job is None else await records.store.retry(job)
-        return created.job if isinstance(created, Created) else None
+    async def retry(records: Records, job: Job) -> str:
+        made = await records.store.retry(job)
+        if isinstance(made, OutOfCredits):
+            fail(f"the account at {made.provider} is out of credits; add some, and try again after a minute")
+        if not isinstance(made, Created):
+            fail(f"{_is(job)}; only a job that ended without a video can be made again")
+        return f"{made.job.id} is {made.job.state}: a new job like {job_id}"
 
-    hint = "only a job that ended without a video can be made again, and only while its provider has credits"
-    _change(job_id, retry, hint)
+    _about(job_id, retry)
 
 
 @app.command("redeliver")
 def jobs_redeliver(job_id: JobId) -> None:
     """Send the newest message about a job to its caller once more."""
 
-    async def redeliver(records: Records) -> Job | None:
-        return await records.store.job(job_id) if await records.deliveries.redeliver(job_id) else None
+    async def redeliver(records: Records, job: Job) -> str:
+        again = await records.deliveries.redeliver(job_id)
+        if again is None:
+            why = "its caller named no address, it has not ended, or it is being told just now"
+            fail(f"{_is(job)}; there is nothing to deliver: {why}")
+        return f"{again.id} is owed to {again.receiver} again"
 
-    hint = "there is nothing to deliver: its caller named no address, it has not ended, or it is being told just now"
-    _change(job_id, redeliver, hint)
+    _about(job_id, redeliver)
 
 
 def _change(job_id: str, change: Callable[[Records], Awaitable[Job | None]], hint: str) -> None:
-    async def run(records: Records) -> None:
-        before = await records.store.job(job_id)
-        if before is None:
-            fail(f"there is no job {job_id}; `reelkeeper jobs list` shows the newest")
+    async def run(records: Records, before: Job) -> str:
         after = await change(records)
         if after is None:
-            code = f" ({before.error.code})" if before.error and before.error.code != before.state.value else ""
-            fail(f"{job_id} is {before.state}{code}; {hint}")
-        typer.echo(f"{after.id} is {after.state}")
+            fail(f"{_is(before)}; {hint}")
+        return f"{job_id} is {after.state}"
 
-    with_records(read_config(), run)
+    _about(job_id, run)
+
+
+def _about(job_id: str, work: Callable[[Records, Job], Awaitable[str]]) -> None:
+    """Do something with a job, and say what came of it."""
+    config = read_config()
+
+    async def run(records: Records) -> None:
+        job = await records.store.job(job_id)
+        if job is None:
+            _no_job(job_id, config)
+        typer.echo(await work(records, job))
+
+    with_records(config, run)
+
+
+def _is(job: Job) -> str:
+    code = f" ({job.error.code})" if job.error and job.error.code != job.state.value else ""
+    return f"{job.id} is {job.state}{code}"
+
+
+def _no_job(job_id: str, config: Config) -> NoReturn:
+    where = config.database.absolute()
+    fail(f"there is no job {job_id} in {where}; `reelkeeper jobs list` shows the newest")

@@ -70,10 +70,12 @@ def keys_list() -> None:
         for key in await records.keys.all():
             role = "operator" if key.operator else "caller"
             revoked = second(key.revoked_at) if key.revoked_at else ""
-            rows.append((key.id, key.name, key.tenant, role, second(key.created_at), revoked))
-        head = ("id", "name", "tenant", "role", "created", "revoked")
+            window = f"{key.dedupe_window_ms // 1000} s" if key.dedupe_window_ms else ""
+            limit = f"{key.creates_per_minute}/min" if key.creates_per_minute else ""
+            rows.append((key.id, key.name, key.tenant, role, second(key.created_at), revoked, limit, window))
+        head = ("id", "name", "tenant", "role", "created", "revoked", "limit", "window")
         none = "no keys; `reelkeeper keys create NAME` makes one"
-        print_rows(out, head, rows, spare=("created", "role"), none=none)
+        print_rows(out, head, rows, spare=("window", "limit", "created", "role"), none=none)
 
     with_records(read_config(), run)
 
@@ -101,7 +103,16 @@ def keys_delivery_secret(
 ) -> None:
     """Show the secret that signs what a tenant is told about its jobs, alone on the last line."""
     _check_tenant(tenant)
-    current, *older = Vault(read_config().secret_keys).delivery_secrets(tenant)
+    config = read_config()
+
+    async def run(records: Records) -> None:
+        if not any(key.tenant == tenant for key in await records.keys.all()):
+            typer.echo(
+                f"There is no API key of the tenant {tenant}; `reelkeeper keys list` shows who there is.", err=True
+            )
+
+    with_records(config, run)
+    current, *older = Vault(config.secret_keys).delivery_secrets(tenant)
     typer.echo(f"Deliveries to {tenant} are signed with this secret, as Standard Webhooks has it.", err=True)
     if older:
         typer.echo("Until the old secret keys are dropped, the older secrets sign as well.", err=True)

@@ -165,7 +165,8 @@ def test_a_job_is_shown_with_its_history_as_json(shell: Shell) -> None:
 @pytest.mark.parametrize("words", [("show",), ("cancel",), ("attach", "gen-1"), ("remirror",)])
 def test_a_job_that_is_not_there_is_told(words: tuple[str, ...], shell: Shell) -> None:
     said = shell.fails("jobs", words[0], "job_[red]nope", *words[1:])
-    assert said == "reelkeeper: there is no job job_[red]nope; `reelkeeper jobs list` shows the newest\n"
+    where = shell.folder / "reelkeeper.db"
+    assert said == f"reelkeeper: there is no job job_[red]nope in {where}; `reelkeeper jobs list` shows the newest\n"
 
 
 def test_a_queued_job_is_cancelled_once(shell: Shell) -> None:
@@ -251,8 +252,8 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(shell: Shell) -> None:
 def test_a_job_that_brought_no_video_is_made_again(shell: Shell) -> None:
     job = shell.with_records(refused)
     said = shell.run("jobs", "retry", job.id).stdout
-    [new_id] = JOB_ID.findall(said)
-    assert said == f"{new_id} is queued\n"
+    new_id = JOB_ID.findall(said)[0]
+    assert said == f"{new_id} is queued: a new job like {job.id}\n"
     again = shell.with_records(lambda records: records.store.job(new_id))
     assert again is not None
     assert (again.retry_of, again.request) == (job.id, job.request)
@@ -281,6 +282,7 @@ async def told(records: Records) -> Job:
 
 def test_a_message_is_sent_once_more(shell: Shell) -> None:
     job = shell.with_records(told)
-    assert shell.run("jobs", "redeliver", job.id).stdout == f"{job.id} is cancelled\n"
+    said = shell.run("jobs", "redeliver", job.id).stdout
+    assert said == f"evt_{job.id} is owed to https://backend.example.com:443 again\n"
     [(delivery, _)] = shell.with_records(lambda records: records.deliveries.of(job.id))
     assert delivery.state == "pending"

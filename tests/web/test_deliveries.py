@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,15 @@ from service.web.views import Views
 PUBLIC_URL = "https://videos.example.com"
 OLD, NEW = Vault([b"o" * 32]), Vault([b"n" * 32])
 BOTH = Vault([b"n" * 32, b"o" * 32])
-NOW = SystemClock().now()  # the libraries compare with the machine's own clock
+NOW = SystemClock().now()
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it be now in each test: the libraries compare with the machine's own clock, within five minutes."""
+    monkeypatch.setattr(sys.modules[__name__], "NOW", SystemClock().now())
+
+
 ENDED_AT = 1_795_248_511_042  # 2026-11-21T08:08:31.042Z
 BROKEN = JobError(ErrorCode.PROVIDER_FAILED, "It broke.", provider_message="kaputt \N{FOX FACE}")
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "llmgateway.json").read_text(encoding="utf-8"))
@@ -98,11 +107,15 @@ def delivery(ended: State = State.COMPLETED, error: JobError | None = None) -> D
 
 
 def composed(
-    face: Face, vault: Vault = NEW, ended: State = State.COMPLETED, error: JobError | None = None, now_ms: int = NOW
+    face: Face,
+    vault: Vault = NEW,
+    ended: State = State.COMPLETED,
+    error: JobError | None = None,
+    now_ms: int | None = None,
 ) -> tuple[dict[str, str], bytes]:
     secret = vault.seal("the caller's own", JOB.tenant)
     job = replace(JOB, face=face, notify_secret=secret if face is Face.OPENAI else None)
-    return composer(vault).compose(delivery(ended, error), job, now_ms)
+    return composer(vault).compose(delivery(ended, error), job, NOW if now_ms is None else now_ms)
 
 
 def altered(body: bytes) -> bytes:
