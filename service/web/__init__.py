@@ -103,10 +103,8 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
         content=content,
         routing=routing,
         providers=providers,
-        storage=storage,
         clock=clock,
         forms=OpenRouterForms(public_url),
-        link_seconds=link_seconds,
         allowed_private_hosts=allowed_private_hosts,
     )
     videos = Videos(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -60,7 +60,7 @@ class Content:
         self._storage = storage
         self._views = views
         self._posters = posters
-        self._link_seconds = link_seconds
+        self.link_seconds = link_seconds
 
     async def read(self, request: Request) -> Response:
         """Send artifact `?index=` (0 when left out) of the job that the path names."""
@@ -96,6 +96,19 @@ class Content:
         kept = _Kept(key, size, f'"{artifact.sha256}-poster"', "image/jpeg", f"{job.id}-{artifact.index}.jpg")
         return await self._send(request, kept, redirect=redirect)
 
+    async def links(self, request: Request, keys: Sequence[str]) -> list[str]:
+        """Return a link to each of `keys` in storage, good for `link_seconds`; none at all when one cannot be made."""
+        if not self.link_seconds:
+            return []
+        try:
+            async with asyncio.timeout(_SIGN_SECONDS):
+                links = [await self._storage.sign(key, self.link_seconds) for key in keys]
+        except (StorageError, TimeoutError) as error:
+            note(request, unsigned=str(error) or "the storage took too long to sign a link")
+            return []  # some credentials read and cannot sign
+        made = [link for link in links if link is not None]
+        return made if len(made) == len(links) else []
+
     def _artifact(self, job: Job, index: int) -> Artifact:
         if not job.state.final:
             raise RefusalError(
@@ -126,9 +139,10 @@ class Content:
     async def _send(self, request: Request, kept: _Kept, *, redirect: bool) -> Response:
         # A client that names our tag is answered here: the bucket has tags of its own, and would not know it.
         if redirect and request.method == "GET" and not named(request.headers, kept.tag):
-            link = await self._link(request, kept.key)
-            if link is not None:
-                return Response(status_code=302, headers={"location": link, "cache-control": "private, no-store"})
+            links = await self.links(request, [kept.key])
+            if links:
+                headers = {"location": links[0], "cache-control": "private, no-store"}
+                return Response(status_code=302, headers=headers)
         headers = {"etag": kept.tag, "cache-control": "private, no-cache", "accept-ranges": "bytes"}
         if forbidden(request.headers, kept.tag):
             raise RefusalError(
@@ -157,16 +171,6 @@ class Content:
         # A storage that fails now still gets an answer; one that fails later can only break the connection.
         first = await anext(chunks)
         return StreamingResponse(_joined(first, chunks), 206 if span else 200, headers)
-
-    async def _link(self, request: Request, key: str) -> str | None:
-        if not self._link_seconds:
-            return None
-        try:
-            async with asyncio.timeout(_SIGN_SECONDS):
-                return await self._storage.sign(key, self._link_seconds)
-        except (StorageError, TimeoutError) as error:
-            note(request, unsigned=str(error) or "the storage took too long to sign a link")
-            return None  # some credentials read and cannot sign
 
     async def _pull(self, kept: _Kept, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` up to, not including, `end`: all of them, or StorageError.

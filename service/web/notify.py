@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
+from service.model import Problem
 from service.outbound import is_public
 
 _LONGEST = 2_048  # characters
@@ -17,6 +18,16 @@ _TEXT = re.compile(r"[!-~]+", re.ASCII)
 _NUMBER = re.compile(r"([0-9]+|0x[0-9a-f]*)", re.ASCII)
 _EXAMPLE = "for example https://example.com/hooks/videos"
 _PORTS = {"https": 443, "http": 80}
+
+
+def notify_problems(field: str, url: str | None, allowed: Collection[str]) -> list[Problem]:
+    """Return what is wrong with the address in `field`, as `check_notify_url` says it; nothing when there is none."""
+    try:
+        if url is not None:
+            check_notify_url(url, allowed)
+    except ValueError as error:
+        return [Problem(field, str(error))]
+    return []
 
 
 def check_notify_url(url: str, allowed: Collection[str]) -> None:

@@ -22,7 +22,7 @@ from service.web.creating import Creating
 from service.web.filters import as_index, as_limit, as_one_of, as_switch, read_query
 from service.web.forms import is_form, read_form
 from service.web.mistakes import top
-from service.web.notify import check_notify_url
+from service.web.notify import notify_problems
 from service.web.openai_forms import DEFAULT_MODEL, FILES, OpenAIForms, VideoBody, VideoForm, read_video
 from service.web.refusals import RefusalError, invalid_request
 from service.web.requests import PROVIDER_HEADER
@@ -145,11 +145,7 @@ class Videos:
         # A field that could not be read is not also missing.
         unread = {top(problem.field) for problem in problems}
         problems += [mistake for mistake in mistakes if top(mistake.field) not in unread]
-        if wanted.callback_url is not None:
-            try:
-                check_notify_url(wanted.callback_url, self._allowed)
-            except ValueError as error:
-                problems.append(Problem("callback_url", str(error)))
+        problems += notify_problems("callback_url", wanted.callback_url, self._allowed)
         request = wanted.video_request(wanted.model or DEFAULT_MODEL)
         try:
             provider = await self._routing.provider_for(request.model, wanted=wanted.provider, own=_OWN)

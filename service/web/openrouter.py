@@ -6,7 +6,6 @@ Their statuses matter: they take 202 for a create and 200 for all else, and rais
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -14,19 +13,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.clock import Clock
-from service.errors import StorageError
 from service.model import Face, Job, Problem
 from service.providers import Provider
-from service.storage import Storage
 from service.store import NewJob, Store
 from service.web.answers import JSONResponse
 from service.web.body import BODY_SECONDS, LONGEST_WITH_MEDIA, parse_object, read_body, require_json
-from service.web.callers import Callers, is_job_id, note
+from service.web.callers import Callers, is_job_id
 from service.web.content import Content
 from service.web.creating import Creating
 from service.web.filters import read_index
 from service.web.mistakes import read, top
-from service.web.notify import check_notify_url
+from service.web.notify import notify_problems
 from service.web.openrouter_forms import (
     OWN_PROVIDER,
     OpenRouterBody,
@@ -39,14 +36,11 @@ from service.web.refusals import RefusalError, invalid_request
 from service.web.requests import PROVIDER_HEADER
 from service.web.routing import Routing
 
-_SIGN_SECONDS = 3.0
-
 
 class OpenRouterFace:
     """Serves jobs to callers who speak OpenRouter's dialect.
 
-    `link_seconds` is how long a link to object storage is good, 0 for none; `allowed_private_hosts` are
-    `host:port` where callers may be told although they are not public.
+    `allowed_private_hosts` are `host:port` where callers may be told although they are not public.
     """
 
     def __init__(  # noqa: PLR0913 - every object that the handlers need comes by name
@@ -58,10 +52,8 @@ class OpenRouterFace:
         content: Content,
         routing: Routing,
         providers: Mapping[str, Provider],
-        storage: Storage,
         clock: Clock,
         forms: OpenRouterForms,
-        link_seconds: int = 0,
         allowed_private_hosts: Collection[str] = (),
     ) -> None:
         self._store = store
@@ -70,10 +62,8 @@ class OpenRouterFace:
         self._content = content
         self._routing = routing
         self._providers = providers
-        self._storage = storage
         self._clock = clock
         self._forms = forms
-        self._link_seconds = link_seconds
         self._allowed = frozenset(allowed_private_hosts)
 
     async def create(self, request: Request) -> Response:
@@ -103,7 +93,7 @@ class OpenRouterFace:
     async def _new_job(self, request: Request, body: Mapping[str, Any], tenant: str) -> NewJob:
         """Turn a body into what the store accepts. Raises RefusalError (400, 409) that names everything wrong."""
         wanted, problems = read(OpenRouterBody, body, {"model": "?"})
-        problems += self._callback_problems(wanted.callback_url)
+        problems += notify_problems("callback_url", wanted.callback_url, self._allowed)
         named, previous = self._named(request, problems), await self._previous(wanted, tenant, problems)
         if any(problem.field == "model" for problem in problems):
             raise invalid_request(problems)
@@ -129,14 +119,6 @@ class OpenRouterFace:
             )
         return NewJob(tenant, name, made, face=Face.OPENROUTER, notify_url=wanted.callback_url)
 
-    def _callback_problems(self, url: str | None) -> list[Problem]:
-        if url is not None:
-            try:
-                check_notify_url(url, self._allowed)
-            except ValueError as error:
-                return [Problem("callback_url", str(error))]
-        return []
-
     def _named(self, request: Request, problems: list[Problem]) -> str | None:
         """Return the provider that the caller named in a header."""
         given = request.headers.getlist(PROVIDER_HEADER)
@@ -157,13 +139,6 @@ class OpenRouterFace:
 
     async def _links(self, request: Request, job: Job) -> dict[str, Any]:
         """Return links that need no key, as far as the storage can make them: without them a job reads just as well."""
-        if not self._link_seconds or not job.artifacts:
-            return {}
-        expires_at = self._clock.now() // 1000 + self._link_seconds
-        try:
-            async with asyncio.timeout(_SIGN_SECONDS):
-                links = [await self._storage.sign(each.key, self._link_seconds) for each in job.artifacts]
-        except (StorageError, TimeoutError) as error:
-            note(request, unsigned=str(error) or "the storage took too long to sign a link")
-            return {}
-        return {} if None in links else {"urls": links, "expires_at": expires_at}
+        expires_at = self._clock.now() // 1000 + self._content.link_seconds
+        links = await self._content.links(request, [each.key for each in job.artifacts])
+        return {"urls": links, "expires_at": expires_at} if links else {}

@@ -135,15 +135,7 @@ def video_request(wanted: OpenRouterBody, provider: str) -> VideoRequest:
         options = rest.pop("provider", {}).get("options")
         own = options.get(provider) if isinstance(options, Mapping) else None
         rest |= own if isinstance(own, Mapping) else {}
-    return VideoRequest(
-        model=wanted.model,
-        prompt=wanted.prompt,
-        duration=wanted.duration,
-        aspect_ratio=wanted.aspect_ratio,
-        resolution=wanted.resolution,
-        size=wanted.size,
-        seed=wanted.seed,
-        generate_audio=wanted.generate_audio,
+    return wanted.video_request(
         first_frame=frames.get("first_frame"),
         last_frame=frames.get("last_frame"),
         references=tuple(_reference(each) for each in wanted.input_references or ()),

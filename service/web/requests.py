@@ -13,7 +13,7 @@ from service.model import OnUnknown, Problem, Reference, VideoRequest
 from service.providers import Provider
 from service.store import NewJob
 from service.web.mistakes import NO_FIELD, read, top
-from service.web.notify import check_notify_url
+from service.web.notify import notify_problems
 from service.web.refusals import invalid_request
 
 PROVIDER_HEADER = "x-reelkeeper-provider"
@@ -104,6 +104,10 @@ class CommonBody(BaseModel):
     )
     generate_audio: bool | None = Field(None, description="true or false")
 
+    def video_request(self, **more: Any) -> VideoRequest:  # noqa: ANN401 - fields of VideoRequest
+        """Return what is asked for: these fields, and `more`, which each face calls by names of its own."""
+        return VideoRequest(**{name: getattr(self, name) for name in CommonBody.model_fields}, **more)
+
 
 class CreateBody(CommonBody):
     """The JSON object of `POST /v1/jobs`."""
@@ -152,17 +156,18 @@ class NewJobs:
         Raises RefusalError (400) that names everything that is wrong: to us, and to the provider's wire form.
         """
         wanted, problems = read(CreateBody, body, {"model": "?"})
-        if wanted.notify_url is not None:
-            try:
-                check_notify_url(wanted.notify_url, self._allowed_private_hosts)
-            except ValueError as error:
-                problems.append(Problem("notify_url", str(error)))
+        problems += notify_problems("notify_url", wanted.notify_url, self._allowed_private_hosts)
         name = self._default_provider if wanted.provider is None else wanted.provider
         provider = self._providers.get(name)
         if provider is None:
             there = ", ".join(self._providers)
             problems.append(Problem("provider", f"must be one of {there}, which are configured here"))
-        request = _video_request(wanted)
+        request = wanted.video_request(
+            first_frame=wanted.first_frame,
+            last_frame=wanted.last_frame,
+            references=tuple(Reference(each.type, each.url) for each in wanted.references or ()),
+            provider_options=wanted.provider_options or {},
+        )
         if provider is not None:
             # Of a field that is wrong anyway, the provider was not shown what was sent.
             wrong = {top(problem.field) for problem in problems}
@@ -173,20 +178,3 @@ class NewJobs:
             raise invalid_request(problems, f"The fields are {', '.join(CreateBody.model_fields)}." if unknown else "")
         on_unknown = OnUnknown(wanted.on_unknown or OnUnknown.WAIT)
         return NewJob(tenant, name, request, on_unknown, wanted.metadata, notify_url=wanted.notify_url)
-
-
-def _video_request(wanted: CreateBody) -> VideoRequest:
-    return VideoRequest(
-        model=wanted.model,
-        prompt=wanted.prompt,
-        duration=wanted.duration,
-        aspect_ratio=wanted.aspect_ratio,
-        resolution=wanted.resolution,
-        size=wanted.size,
-        seed=wanted.seed,
-        generate_audio=wanted.generate_audio,
-        first_frame=wanted.first_frame,
-        last_frame=wanted.last_frame,
-        references=tuple(Reference(each.type, each.url) for each in wanted.references or ()),
-        provider_options=wanted.provider_options or {},
-    )
