@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -32,19 +32,20 @@ Read = Callable[[Mapping[str, Any]], Model | None]
 
 async def models(
     client: httpx.AsyncClient,
-    request: httpx.Request,
+    url: str,
+    api_key: str,
     read: Read,
     *,
     seconds: float,
     now_ms: int,
-    hide: Iterable[str],
     reset: str | None = None,
 ) -> Sequence[Model] | Unanswered:
-    """Ask for the list and `read` each entry of it, which comes without the secrets in `hide`.
+    """Ask for the list at `url` and `read` each entry of it, which comes without our key, should it be quoted.
 
     A key to a sandbox, such as `sandbox`, is no secret: to hide it would spoil the names of models.
     `reset` names a header that tells when a rate limit ends. Of models with one id, the first is kept.
     """
+    request = client.build_request("GET", url, headers=wire.request_headers(api_key))
     try:
         answer = await ask(client, request, seconds=seconds, limit=_MOST_BYTES)
     except httpx.HTTPError as error:
@@ -52,8 +53,8 @@ async def models(
     if answer.status != httpx.codes.OK:
         reset = reset if answer.status == httpx.codes.TOO_MANY_REQUESTS else None
         return Unanswered(f"HTTP {answer.status}", retry_after_ms(answer.headers, now_ms, reset))
-    secrets = [secret for secret in hide if len(secret) >= _SHORTEST_SECRET]
-    data = wire.mapping(wire.decode(wire.hidden(answer.body, secrets))).get("data")
+    secret = (api_key,) if len(api_key) >= _SHORTEST_SECRET else ()
+    data = wire.mapping(wire.decode(wire.hidden(answer.body, secret))).get("data")
     if not isinstance(data, list):
         return Unanswered("HTTP 200 without a list of models")
     found: dict[str, Model] = {}

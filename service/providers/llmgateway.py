@@ -227,15 +227,9 @@ class LLMGateway:
 
     async def models(self) -> Sequence[Model] | Unanswered:
         """List the models that make videos, of all that the gateway's catalogue holds."""
-        request = self._client.build_request("GET", self._models, headers=self._headers)
+        url, seconds, now_ms = self._models, self.poll_seconds, self._clock.now()
         return await listing.models(
-            self._client,
-            request,
-            _model,
-            seconds=self.poll_seconds,
-            now_ms=self._clock.now(),
-            hide=(self._api_key,),
-            reset=_RESET,
+            self._client, url, self._api_key, _model, seconds=seconds, now_ms=now_ms, reset=_RESET
         )
 
     def _job_url(self, provider_job_id: str) -> str:

@@ -162,15 +162,8 @@ class OpenRouter:
 
     async def models(self) -> Sequence[Model] | Unanswered:
         """List the video models; OpenRouter itself would need no key for this, others with its dialect may."""
-        request = self._client.build_request("GET", f"{self._videos}/models", headers=self._headers)
-        return await listing.models(
-            self._client,
-            request,
-            _model,
-            seconds=self.poll_seconds,
-            now_ms=self._clock.now(),
-            hide=(self._api_key,),
-        )
+        url, now_ms = f"{self._videos}/models", self._clock.now()
+        return await listing.models(self._client, url, self._api_key, _model, seconds=self.poll_seconds, now_ms=now_ms)
 
     def _job_url(self, provider_job_id: str) -> str:
         return f"{self._videos}/{quote(provider_job_id, safe='')}"
