@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
 from service.logs import redact
 from service.model import Job, Problem, Reference, State, VideoRequest
 from service.web.mistakes import read, top
 from service.web.refusals import shown
-from service.web.requests import Url, printable, small
+from service.web.requests import AspectRatio, ModelName, OwnFields, Resolution, Seed, Size, Url
 from service.web.views import footage
 
 DEFAULT_MODEL = "veo-3.1-generate-preview"
@@ -78,12 +78,12 @@ _Several = Field(max_length=20)
 _Single = BeforeValidator(_listed)
 
 
-class VideoBody(BaseModel):
+class VideoBody(OwnFields):
     """The JSON object of `POST /v1/videos`. Fields that are not named here are the provider's own."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    model: Annotated[str, StringConstraints(max_length=200), AfterValidator(printable)] | None = Field(
+    model: ModelName | None = Field(
         None,
         description="the provider's name of a model, 1 to 200 characters without control characters, "
         "for example veo-3.1-generate-preview",
@@ -94,9 +94,7 @@ class VideoBody(BaseModel):
     seconds: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=3600)] | None = Field(
         None, description='whole seconds from 1 to 3600, for example 8 or "8"'
     )
-    size: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")] | None = Field(
-        None, description="a string of WIDTHxHEIGHT in pixels, for example 1280x720"
-    )
+    size: Size | None = Field(None, description="a string of WIDTHxHEIGHT in pixels, for example 1280x720")
     audio: bool | None = Field(None, description="true or false")
     n: Annotated[Literal[1], BeforeValidator(_whole)] | None = Field(
         None, description="1; every video is a job of its own"
@@ -121,27 +119,9 @@ class VideoBody(BaseModel):
     callback_secret: Annotated[str, StringConstraints(min_length=1, max_length=1_000)] | None = Field(
         None, description="a text of 1 to 1,000 characters, which signs what is sent to callback_url"
     )
-    provider: str | None = Field(None, description="the name of a configured provider")
-    aspect_ratio: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}:[1-9][0-9]{0,4}$")] | None = Field(
-        None, description="a string of width:height, for example 16:9"
-    )
-    resolution: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,40}$")] | None = Field(
-        None, description="the name of a resolution, for example 1080p"
-    )
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
-        None, description="a whole number of at most 64 bits, for example 42"
-    )
-    provider_options: dict[str, Any] | None = Field(
-        None, description="an object with fields of the provider's own request, passed on as they are"
-    )
-    metadata: Annotated[dict[str, Any], AfterValidator(small)] | None = Field(
-        None, description='an object of your own, kept with the job, for example {"order": "A-17"}'
-    )
-    on_unknown: Literal["wait", "resubmit"] | None = Field(
-        None,
-        description='"wait" (never more than one paid job) or "resubmit" (a second bill rather than no video, when '
-        "the provider's answer was lost)",
-    )
+    aspect_ratio: AspectRatio | None = Field(None, description="a string of width:height, for example 16:9")
+    resolution: Resolution | None = Field(None, description="the name of a resolution, for example 1080p")
+    seed: Seed | None = Field(None, description="a whole number of at most 64 bits, for example 42")
 
     @property
     def extras(self) -> dict[str, Any]:

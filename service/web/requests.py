@@ -17,7 +17,7 @@ from service.web.notify import notify_problems
 from service.web.refusals import invalid_request
 
 PROVIDER_HEADER = "x-reelkeeper-provider"
-"""Names the provider for the compatible faces, where `provider` in the body may be something else."""
+"""Names the provider beside the body, for the compatible faces, where `provider` in it may be something else."""
 
 _MOST_METADATA = 16_384  # bytes
 _LONGEST_URL = 8_192  # characters; a data: URL is bounded by the body alone
@@ -53,6 +53,11 @@ def small(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Url = Annotated[str, AfterValidator(_url)]
+ModelName = Annotated[str, StringConstraints(max_length=200), AfterValidator(printable)]
+AspectRatio = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}:[1-9][0-9]{0,4}$")]
+Resolution = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,40}$")]
+Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class ReferenceBody(BaseModel):
@@ -80,7 +85,7 @@ class CommonBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    model: Annotated[str, StringConstraints(max_length=200), AfterValidator(printable)] = Field(
+    model: ModelName = Field(
         description="the provider's name of a model, 1 to 200 characters without control characters, "
         "for example google/veo-3.1"
     )
@@ -90,18 +95,10 @@ class CommonBody(BaseModel):
     duration: Annotated[int, Field(ge=1, le=3600)] | None = Field(
         None, description="whole seconds from 1 to 3600, for example 5"
     )
-    aspect_ratio: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}:[1-9][0-9]{0,4}$")] | None = Field(
-        None, description="a string of width:height, for example 16:9"
-    )
-    resolution: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,40}$")] | None = Field(
-        None, description="the name of a resolution, for example 1080p"
-    )
-    size: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$")] | None = Field(
-        None, description="a string of WIDTHxHEIGHT in pixels, for example 1920x1080"
-    )
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = Field(
-        None, description="a whole number of at most 64 bits, for example 42"
-    )
+    aspect_ratio: AspectRatio | None = Field(None, description="a string of width:height, for example 16:9")
+    resolution: Resolution | None = Field(None, description="the name of a resolution, for example 1080p")
+    size: Size | None = Field(None, description="a string of WIDTHxHEIGHT in pixels, for example 1920x1080")
+    seed: Seed | None = Field(None, description="a whole number of at most 64 bits, for example 42")
     generate_audio: bool | None = Field(None, description="true or false")
 
     def video_request(self, **more: Any) -> VideoRequest:  # noqa: ANN401 - fields of VideoRequest
@@ -109,31 +106,36 @@ class CommonBody(BaseModel):
         return VideoRequest(**{name: getattr(self, name) for name in CommonBody.model_fields}, **more)
 
 
-class CreateBody(CommonBody):
-    """The JSON object of `POST /v1/jobs`."""
+class OwnFields(BaseModel):
+    """What no provider's dialect has a field for."""
 
     provider: str | None = Field(None, description="the name of a configured provider")
-    first_frame: Url | None = Field(None, description=URL)
-    last_frame: Url | None = Field(None, description=URL)
-    references: References | None = Field(
-        None,
-        description='an array of at most 20 objects such as {"type": "image", "url": "https://example.com/cat.png"}',
-    )
     provider_options: dict[str, Any] | None = Field(
         None, description="an object with fields of the provider's own request, passed on as they are"
     )
     metadata: Annotated[dict[str, Any], AfterValidator(small)] | None = Field(
         None, description='an object of your own, kept with the job, for example {"order": "A-17"}'
     )
-    notify_url: str | None = Field(
-        None,
-        description="an https:// URL on the public internet where you are told how the job ended, "
-        "for example https://example.com/hooks/videos",
-    )
     on_unknown: Literal["wait", "resubmit"] | None = Field(
         None,
         description='"wait" (never more than one paid job) or "resubmit" (a second bill rather than no video, when '
         "the provider's answer was lost)",
+    )
+
+
+class CreateBody(OwnFields, CommonBody):
+    """The JSON object of `POST /v1/jobs`."""
+
+    first_frame: Url | None = Field(None, description=URL)
+    last_frame: Url | None = Field(None, description=URL)
+    references: References | None = Field(
+        None,
+        description='an array of at most 20 objects such as {"type": "image", "url": "https://example.com/cat.png"}',
+    )
+    notify_url: str | None = Field(
+        None,
+        description="an https:// URL on the public internet where you are told how the job ended, "
+        "for example https://example.com/hooks/videos",
     )
 
 

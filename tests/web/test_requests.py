@@ -37,11 +37,11 @@ async def test_every_problem_is_named_at_once(house: House, client: httpx.AsyncC
         "prompt",
         "duration",
         "seed",
+        "on_unknown",
         "first_frame",
         "references[0].type",
         "references[0].colour",
         "references[1]",
-        "on_unknown",
         "modle",
         "notify_url",
     ]
@@ -94,7 +94,7 @@ async def test_a_mistyped_field_is_told_with_what_was_meant_and_the_fields_are_n
     }
     message = answer.json()["error"]["message"]
     assert "promt: is not a field; did you mean prompt? lenght: is not a field. colour: " in message
-    assert message.endswith("on_unknown.")
+    assert message.endswith("notify_url.")
     assert message.count("aspect_ratio") == 1
     assert "The fields are" not in (await client.post("/v1/jobs", json={**GOOD, "promt": 1})).text
 
