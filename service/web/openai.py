@@ -24,6 +24,7 @@ from service.web.forms import is_form, read_form
 from service.web.mistakes import top
 from service.web.notify import notify_problems
 from service.web.openai_forms import DEFAULT_MODEL, FILES, OpenAIForms, VideoBody, VideoForm, read_video
+from service.web.options import options_problems
 from service.web.refusals import RefusalError, invalid_request
 from service.web.requests import PROVIDER_HEADER
 from service.web.routing import Routing
@@ -147,6 +148,7 @@ class Videos:
         problems += [mistake for mistake in mistakes if top(mistake.field) not in unread]
         problems += notify_problems("callback_url", wanted.callback_url, self._allowed)
         request = wanted.video_request(wanted.model or DEFAULT_MODEL)
+        problems += options_problems(request, sent=wanted.extras, within="provider_options")
         try:
             provider = await self._routing.provider_for(request.model, wanted=wanted.provider, own=_OWN)
         except RefusalError as refusal:

@@ -32,6 +32,7 @@ from service.web.openrouter_forms import (
     in_its_words,
     video_request,
 )
+from service.web.options import options_problems
 from service.web.refusals import RefusalError, invalid_request
 from service.web.requests import PROVIDER_HEADER
 from service.web.routing import Routing
@@ -105,6 +106,7 @@ class OpenRouterFace:
             wanted.previous_job_id = previous.provider_job_id or previous.id
         name = await self._routing.provider_for(wanted.model, wanted=named, own=OWN_PROVIDER)
         made = video_request(wanted, name)
+        problems += options_problems(made, sent=body, within="provider")
         # Of a field that is wrong anyway, the provider was not shown what was sent.
         wrong = {top(problem.field) for problem in problems}
         more = elsewhere(wanted, name) + in_its_words(self._providers[name].problems(made))

@@ -14,6 +14,7 @@ from service.providers import Provider
 from service.store import NewJob
 from service.web.mistakes import NO_FIELD, read, top
 from service.web.notify import notify_problems
+from service.web.options import options_problems
 from service.web.refusals import invalid_request
 
 PROVIDER_HEADER = "x-reelkeeper-provider"
@@ -170,6 +171,7 @@ class NewJobs:
             references=tuple(Reference(each.type, each.url) for each in wanted.references or ()),
             provider_options=wanted.provider_options or {},
         )
+        problems += options_problems(request, within="provider_options")
         if provider is not None:
             # Of a field that is wrong anyway, the provider was not shown what was sent.
             wrong = {top(problem.field) for problem in problems}

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from service.logs import redact
-from service.model import Artifact, Delivery, DeliveryAttempt, Event, Job
+from service.model import Artifact, Delivery, DeliveryAttempt, Event, Job, VideoRequest
+from service.store.inputs import taken_out
 
-_SHORT = 100  # characters; what is shorter needs no abbreviation, or is one
 _LINKS = ("events", "deliveries", "cancel", "retry", "redeliver", "remirror", "content")
-_DATA = re.compile(r"data:[^\s,]{0,200},", re.IGNORECASE)
 
 
 def rfc3339(milliseconds: int) -> str:
@@ -43,7 +41,7 @@ class Views:
             "provider_job_id": job.provider_job_id,
             "provider_status": job.provider_status,
             "model": job.model,
-            "request": _request(job),
+            "request": _light(job).fields(),
             "created_at": rfc3339(job.created_at),
             "finished_at": None if job.finished_at is None else rfc3339(job.finished_at),
             "cost": job.cost,
@@ -105,17 +103,6 @@ def footage(artifact: Artifact) -> dict[str, Any]:
     return {"duration": duration, "width": found.width, "height": found.height, "codec": found.codec}
 
 
-def _request(job: Job) -> dict[str, Any]:
-    fields = job.request.fields()
-    return {name: value if name in {"model", "prompt"} else _abbreviated(value) for name, value in fields.items()}
-
-
-def _abbreviated(value: object) -> object:
-    """Cut `data:` URLs down to what they are: a caller knows what it sent, and a list of jobs must stay small."""
-    if isinstance(value, dict):
-        return {name: _abbreviated(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_abbreviated(inner) for inner in value]
-    if isinstance(value, str) and len(value) > _SHORT and (head := _DATA.match(value)):
-        return f"{head[0]}… ({len(value):,} characters)"
-    return value
+def _light(job: Job) -> VideoRequest:
+    """Return the request without its long texts, which jobs of the first version still hold."""
+    return taken_out(job.request)[0]

@@ -131,7 +131,7 @@ NATIVE: Mapping[str, Schema] = {
     "Job": record("One request for one video.", _JOB),
     "CancelledJob": record("A job, and what became of cancelling it.", {**_JOB, "cancellation": _CANCELLATION}),
     "VideoRequest": record(
-        "What was asked for; `data:` URLs are abbreviated.",
+        "What was asked for; media and texts of more than 1,000 characters are abbreviated, but for the prompt.",
         {
             "model": text(),
             "prompt": text(),
