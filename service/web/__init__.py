@@ -93,7 +93,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
         views=views,
     )
     events = Events(store=store, callers=callers, views=views, stopping=stopping)
-    content = Content(callers=callers, storage=storage, views=views, posters=posters, link_seconds=link_seconds)
+    content = Content(callers=callers, storage=storage, posters=posters, link_seconds=link_seconds)
     models = Models(catalogue, callers, providers)
     routing = Routing(catalogue, providers, default_provider)
     openrouter = OpenRouterFace(

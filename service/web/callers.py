@@ -71,7 +71,8 @@ class Callers:
             raise RefusalError(
                 404,
                 "job_not_found",
-                "There is no such job under this API key; GET /v1/jobs lists those that there are.",
+                "There is no such job under this API key; check its id, job_…, and that the key is of the tenant that "
+                "asked for it.",
             )
         note(request, job=job.id)
         return job

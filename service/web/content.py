@@ -18,7 +18,6 @@ from service.web.callers import Callers, note
 from service.web.filters import read_index, read_redirect
 from service.web.ranges import forbidden, known, named, read_range
 from service.web.refusals import RefusalError
-from service.web.views import Views
 
 _SIGN_SECONDS = 3.0
 
@@ -54,11 +53,10 @@ class Content:
     """
 
     def __init__(
-        self, *, callers: Callers, storage: Storage, views: Views, posters: Posters | None = None, link_seconds: int = 0
+        self, *, callers: Callers, storage: Storage, posters: Posters | None = None, link_seconds: int = 0
     ) -> None:
         self._callers = callers
         self._storage = storage
-        self._views = views
         self._posters = posters
         self.link_seconds = link_seconds
 
@@ -112,7 +110,9 @@ class Content:
     def _artifact(self, job: Job, index: int) -> Artifact:
         if not job.state.final:
             raise RefusalError(
-                409, "not_ready", f"The job is {job.state}; read {self._views.url(job)} until its state is completed."
+                409,
+                "not_ready",
+                f"The job is {job.state}; read the job until it is completed, then ask for this again.",
             )
         if not job.artifacts:
             raise _gone(f"The job has ended as {job.state} and kept no video; its error says why.")

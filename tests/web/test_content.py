@@ -82,12 +82,24 @@ async def test_a_query_that_cannot_be_is_refused(house: House, client: httpx.Asy
     assert answer.json()["error"]["problems"][0]["field"] == query.partition("=")[0]
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/videos", "/api/v1/videos"])
+async def test_what_is_missing_is_told_in_words_that_are_true_on_every_face(
+    house: House, client: httpx.AsyncClient, path: str
+) -> None:
+    job = await house.running()
+    for name, advice in ((job.id, "until it is completed"), ("job_x", "check its id")):
+        answer = await client.get(f"{path}/{name}/content")
+        said = answer.json()["error"]["message"]
+        assert advice in said
+        assert "/v1/" not in said
+
+
 async def test_before_the_end_there_is_nothing_to_send(house: House, client: httpx.AsyncClient) -> None:
     for job in (await house.queued(), await house.running()):
         answer = await client.get(f"/v1/jobs/{job.id}/content")
         assert answer.status_code == 409
         assert answer.json()["error"]["code"] == "not_ready"
-        assert f"https://videos.example.com/v1/jobs/{job.id}" in answer.json()["error"]["message"]
+        assert "read the job until it is completed" in answer.json()["error"]["message"]
 
 
 async def test_a_job_without_a_video_says_so(house: House, client: httpx.AsyncClient) -> None:

@@ -27,7 +27,6 @@ from service.storage import Storage
 from service.web import Gate
 from service.web.callers import Callers
 from service.web.content import Content, Posters
-from service.web.views import Views
 from tests.servers import SeaweedFS, seaweedfs
 from tests.web.house import VIDEO, House, serving
 
@@ -63,7 +62,6 @@ class Counter:
         content = Content(
             callers=Callers(self.house.keys, self.house.store),
             storage=self.storage,
-            views=Views("https://videos.example.com"),
             posters=self.posters,
             link_seconds=self.link_seconds,
         )
