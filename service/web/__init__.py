@@ -272,6 +272,10 @@ async def _no_route(request: Request, error: Exception) -> Response:
         return RefusalError(
             405, "method_not_allowed", f"This address takes {allowed}, nothing else.", headers={"allow": allowed}
         ).response(path)
-    return RefusalError(
-        404, "not_found", "There is nothing at this address; GET /openapi.json lists all that there are."
-    ).response(path)
+    message = "There is nothing at this address; GET /openapi.json lists all that there are."
+    if path.startswith(("/videos", "/models")):
+        message = (
+            "There is nothing at this address: the base URL of your client must end with /api/v1 for the openrouter "
+            "SDKs, and with /v1 for the openai SDK."
+        )
+    return RefusalError(404, "not_found", message).response(path)

@@ -19,7 +19,7 @@ from service.web.callers import Callers, note
 from service.web.creating import Creating, Line
 from service.web.jobs import BODY_SECONDS, LONGEST_BODY
 from service.web.refusals import RefusalError, invalid_request, not_a_name, shown
-from service.web.requests import NewJobs
+from service.web.requests import PROVIDER_HEADER, NewJobs
 from service.web.views import Views
 
 _MOST_JOBS = 100
@@ -57,21 +57,24 @@ class Batch:
         items = _items(parse_object(body, most_values=_MOST_VALUES))
         line = self._creating.line(request)
         try:
-            told = await asyncio.gather(*(self._accept(line, caller, index, item) for index, item in enumerate(items)))
+            header = request.headers.get(PROVIDER_HEADER)
+            told = await asyncio.gather(
+                *(self._accept(line, caller, index, item, header) for index, item in enumerate(items))
+            )
             note(request, made=f"{sum('job' in each for each in told)} of {len(told)}")
             return self._creating.watched(JSONResponse({"object": "list", "data": told}), line)
         except BaseException:
             line.hang_up()
             raise
 
-    def _read(self, index: int, item: object, tenant: str) -> NewJob:
+    def _read(self, index: int, item: object, tenant: str, header: str | None) -> NewJob:
         if not isinstance(item, dict):
             raise invalid_request([Problem(f"jobs[{index}]", f"must be an object; {kind_of(item)} was sent")])
-        return self._new_jobs.read(item, tenant)
+        return self._new_jobs.read(item, tenant, header)
 
-    async def _accept(self, line: Line, caller: ApiKey, index: int, item: object) -> dict[str, Any]:
+    async def _accept(self, line: Line, caller: ApiKey, index: int, item: object, header: str | None) -> dict[str, Any]:
         try:
-            new = self._read(index, item, caller.tenant)
+            new = self._read(index, item, caller.tenant, header)
             operation = f"jobs.batch/{index}"
             created = await self._creating.once(line, caller, new, operation=operation, body=item)
         except (RefusalError, StoreUnavailableError) as error:

@@ -22,6 +22,7 @@ _LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _LARGEST = 2**63
 _DEEPEST = 32
 _MOST_VALUES = 2_000
+_MOST_COMMAS = 100_000  # inside texts, more than anybody writes in prompts
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", str: "a string", list: "an array"}
 
@@ -93,6 +94,9 @@ def parse_object(body: bytes, *, most_values: int = _MOST_VALUES) -> dict[str, A
     """
     if not body:
         raise _not_json('The body is empty; send a JSON object, for example {"model": "…", "prompt": "…"}.')
+    # What cannot be little is refused unparsed: to parse millions of values keeps everybody waiting for seconds.
+    if body.count(b",") > most_values + _MOST_COMMAS:
+        raise _too_many(most_values)
     try:
         value = json.loads(
             body.decode(),
@@ -176,13 +180,17 @@ def _require_simple(value: object, most_values: int) -> None:
     if any(isinstance(each, dict | list) for each in level):
         raise _too_deep()
     if found > most_values:
-        raise _not_json(f"The body holds more than {most_values:,} values; send fewer, or one long string.")
+        raise _too_many(most_values)
 
 
 def _too_large(limit: int) -> RefusalError:
     return RefusalError(
         413, "body_too_large", f"The body is larger than {limit:,} bytes; send large media as an https:// URL."
     )
+
+
+def _too_many(most_values: int) -> RefusalError:
+    return _not_json(f"The body holds more than {most_values:,} values; send fewer, or one long string.")
 
 
 def _too_deep() -> RefusalError:

@@ -15,7 +15,7 @@ from service.web.body import parse_object, read_body, require_json
 from service.web.callers import Callers
 from service.web.creating import Creating
 from service.web.filters import cursor_after, read_filters
-from service.web.requests import NewJobs
+from service.web.requests import PROVIDER_HEADER, NewJobs
 from service.web.views import Views
 
 LONGEST_BODY = 1_048_576  # bytes
@@ -37,7 +37,7 @@ class Jobs:
         caller = await self._callers.caller(request)
         require_json(request)
         body = parse_object(await read_body(request, limit=LONGEST_BODY, seconds=BODY_SECONDS))
-        new = self._new_jobs.read(body, caller.tenant)
+        new = self._new_jobs.read(body, caller.tenant, request.headers.get(PROVIDER_HEADER))
         return await self._creating.create(
             request, caller, new, operation="jobs.create", body=body, answer=self._accepted
         )

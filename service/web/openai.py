@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,10 +27,11 @@ from service.web.notify import notify_problems
 from service.web.openai_forms import DEFAULT_MODEL, FILES, OpenAIForms, VideoBody, VideoForm, read_video
 from service.web.options import options_problems
 from service.web.refusals import RefusalError, invalid_request
-from service.web.requests import PROVIDER_HEADER
+from service.web.requests import PROVIDER_HEADER, named_provider
 from service.web.routing import Routing
 
 _OWN = "llmgateway"  # the provider whose dialect it is
+_DEFAULT_SECONDS = 4  # OpenAI's, whose clients may leave them out; LLM Gateway has none
 _POLL_AFTER_MS = (1_000, 10_000)
 
 
@@ -75,7 +77,8 @@ class Videos:
         else:
             require_json(request)
             body = parse_object(await read_body(request, limit=LONGEST_WITH_MEDIA, seconds=BODY_SECONDS))
-        problems += _take_provider(request, body)
+        body, contradictions = named_provider(body, request.headers.get(PROVIDER_HEADER))
+        problems += contradictions
         new = await self._new_job(caller, body, form, problems)
         return await self._creating.create(
             request, caller, new, operation="videos.create", body=body, answer=self._accepted
@@ -153,6 +156,8 @@ class Videos:
             provider = await self._routing.provider_for(request.model, wanted=wanted.provider, own=_OWN)
         except RefusalError as refusal:
             raise invalid_request([*problems, *refusal.problems]) from None
+        if provider == _OWN and request.duration is None:
+            request = replace(request, duration=_DEFAULT_SECONDS)
         wrong = {top(problem.field) for problem in problems}
         if wanted.model is None and provider != _OWN and "model" not in wrong:
             problems.append(
@@ -192,18 +197,6 @@ class Videos:
         if job.state is not State.RUNNING or job.due_at is None:
             return latest
         return min(max(job.due_at - self._clock.now(), soonest), latest)
-
-
-def _take_provider(request: Request, body: dict[str, Any]) -> list[Problem]:
-    """Let the header name the provider as the body can."""
-    named = request.headers.get(PROVIDER_HEADER)
-    if named is None:
-        return []
-    given = body.get("provider")
-    body["provider"] = named if given is None else given
-    if given in (None, named):
-        return []
-    return [Problem("provider", f"is another one than {PROVIDER_HEADER} names; send one of them")]
 
 
 def _job_id(text: str) -> str:

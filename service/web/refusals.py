@@ -69,7 +69,12 @@ def _problems(refusal: RefusalError) -> dict[str, object]:
     return {"problems": [asdict(problem) for problem in refusal.problems]} if refusal.problems else {}
 
 
-_SHAPES = (("/api/v1/", _openrouter), ("/v1/videos", _openai), ("/v1/models", _openai))
+_SHAPES = (
+    ("/api/v1/", _openrouter),
+    ("/v1/videos", _openai),
+    ("/v1/models", _openai),
+    ("/videos", _openrouter),  # SDKs with a wrong base URL: this shape is what each of them can read
+)
 _OUR_FAULT = 500
 _KINDS = {401: "authentication_error", 402: "billing_error", 403: "permission_error", 429: "rate_limit_error"}
 _FINAL_ANSWERS = frozenset({400, 401, 402, 403, 404, 405, 409, 410, 413, 415, 416, 422, 501})

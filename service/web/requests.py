@@ -140,6 +140,15 @@ class CreateBody(OwnFields, CommonBody):
     )
 
 
+def named_provider(body: Mapping[str, Any], header: str | None) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the body with the provider that PROVIDER_HEADER names, if it does, and what contradicts it."""
+    given = body.get("provider")
+    if header is None or given not in (None, header):
+        problem = Problem("provider", f"is another one than {PROVIDER_HEADER} names; send one of them")
+        return dict(body), [problem] if header is not None else []
+    return {**body, "provider": header}, []
+
+
 class NewJobs:
     """Turns parsed bodies into what the store accepts.
 
@@ -153,12 +162,14 @@ class NewJobs:
         self._default_provider = default_provider
         self._allowed_private_hosts = allowed_private_hosts
 
-    def read(self, body: Mapping[str, Any], tenant: str) -> NewJob:
-        """Return the tenant's new job.
+    def read(self, body: Mapping[str, Any], tenant: str, header: str | None = None) -> NewJob:
+        """Return the tenant's new job; `header` is that of PROVIDER_HEADER.
 
         Raises RefusalError (400) that names everything that is wrong: to us, and to the provider's wire form.
         """
+        body, contradictions = named_provider(body, header)
         wanted, problems = read(CreateBody, body, {"model": "?"})
+        problems += contradictions
         problems += notify_problems("notify_url", wanted.notify_url, self._allowed_private_hosts)
         name = self._default_provider if wanted.provider is None else wanted.provider
         provider = self._providers.get(name)

@@ -41,6 +41,7 @@ JSON = {"content-type": "application/json"}
         (b'{"model": "\\ud800"}', "half of a surrogate pair"),
         (b'{"model": "m", "metadata": {"a": {"\\udfff": 1}}}', "half of a surrogate pair"),
         (b'{"\\ud800": 1, "\\ud800": 2}', "twice"),
+        (b'{"a": [' + b"{}," * 200_000 + b"{}]}", "more than 2,000 values"),
         (b'{"model": "m", "provider_options": {"a": [' + b"0," * 2_000 + b"0]}}", "more than 2,000 values"),
         (b'{"model": "m", "provider_options": {"a": ' + b"[" * 40 + b"]" * 40 + b"}}", "more than 32 deep"),
         (b'{"a":' * 100_000, "more than 32 deep"),

@@ -194,3 +194,21 @@ async def test_a_refused_body_does_not_use_its_key_up(client: httpx.AsyncClient)
     headers = {"idempotency-key": "k"}
     assert (await client.post("/v1/jobs", json={"model": 5}, headers=headers)).status_code == 400
     assert (await client.post("/v1/jobs", json=GOOD, headers=headers)).status_code == 202
+
+
+async def test_the_header_of_the_other_faces_names_the_provider_here_too(client: httpx.AsyncClient) -> None:
+    body = {"model": "m", "prompt": "a fox", "duration": 4}
+    header = {"X-Reelkeeper-Provider": "llmgateway"}
+    assert (await client.post("/v1/jobs", json=body, headers=header)).json()["provider"] == "llmgateway"
+    batch = await client.post("/v1/jobs/batch", json={"jobs": [body]}, headers=header)
+    assert batch.json()["data"][0]["job"]["provider"] == "llmgateway"
+    contrary = await client.post("/v1/jobs", json={**body, "provider": "openrouter"}, headers=header)
+    assert contrary.status_code == 400
+    assert "send one of them" in contrary.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/videos", "/videos/job_1", "/models"])
+async def test_a_client_with_a_wrong_base_url_is_told_the_right_one(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.post(path, json={})
+    assert answer.status_code == 404
+    assert "/api/v1" in answer.json()["error"]["message"]

@@ -266,7 +266,7 @@ async def refusals(house: House, reader: Reader) -> None:
         await limited.ask("POST /v1/jobs", 202, json=CREATE)
         for path, body in creates.items():
             await limited.ask(f"POST {path}", 429, json=body)
-        await limited.ask("POST /v1/jobs/batch", 429, json={"jobs": [CREATE]})
+        await limited.ask("POST /v1/jobs/batch", 200, json={"jobs": [CREATE]})
     for path, body in creates.items():
         key_of_it = {"Idempotency-Key": "deleted"}
         gone = (await reader.ask(f"POST {path}", 202, json=body, headers=key_of_it)).json()["id"]

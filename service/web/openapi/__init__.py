@@ -53,7 +53,7 @@ class Description:
 def describe(public_url: str, providers: Sequence[str]) -> dict[str, Any]:
     """Return the description, with `public_url` as the server and `providers` as those that a request can name."""
     paths: dict[str, dict[str, Any]] = {}
-    for operation in (*native(), *openrouter(providers), *openai(providers), *others(providers)):
+    for operation in (*native(providers), *openrouter(providers), *openai(providers), *others(providers)):
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
     return {
         "openapi": "3.1.0",

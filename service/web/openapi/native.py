@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from service.web.openapi import bodies, parameters
 from service.web.openapi.operations import CALL, FOUND, MADE, MAKING, NATIVE, REUSED, SEEN, SENT, Operation, content
 from service.web.openapi.responses import CREATED, EVENT_STREAM, JSON, answered
 from service.web.openapi.schemas import ref, text
 
 
-def native() -> list[Operation]:
+def native(providers: Sequence[str]) -> list[Operation]:
     """Return the calls."""
     job = "/v1/jobs/{job_id}"
     accepted = answered("It is on disk; nothing was spent before.", "Job", told=CREATED)
@@ -22,7 +24,7 @@ def native() -> list[Operation]:
             "Create; `Idempotency-Key` makes repeated calls one job",
             {202: accepted},
             MADE,
-            CALL,
+            (*CALL, parameters.named_provider(providers)),
             bodies.CREATE,
             MAKING,
         ),
@@ -43,10 +45,9 @@ def native() -> list[Operation]:
             NATIVE,
             "Create up to 100; each is accepted or refused by itself",
             {200: answered("What became of each.", "BatchResults")},
-            (*SENT, 429, *SEEN),
-            ("Idempotency-Key",),
+            (*SENT, *SEEN),
+            (*CALL, parameters.named_provider(providers)),
             bodies.BATCH,
-            {429: "The limit of the API key does not allow all of them, so none was made (`rate_limited`)."},
         ),
         Operation("GET", job, "readJob", NATIVE, "Read", {200: answered("The job.", "Job")}, FOUND, ("job_id",)),
         Operation(
