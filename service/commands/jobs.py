@@ -16,8 +16,6 @@ from service.store import Created, OutOfCredits
 from service.tables import print_rows, second
 from service.web.views import Views
 
-_DAY_MS = 86_400_000
-
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Jobs, in the database on this machine.")
 
 
@@ -85,7 +83,7 @@ def jobs_attach(
 def jobs_remirror(job_id: JobId) -> None:
     """Copy the outputs again of a job that gave them up."""
     hint = "only a job that failed with output_unavailable can be copied again"
-    _change(job_id, lambda records: records.store.remirror(job_id, _DAY_MS), hint)
+    _change(job_id, lambda records: records.store.remirror(job_id), hint)
 
 
 @app.command("retry")

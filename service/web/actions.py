@@ -16,8 +16,6 @@ from service.web.creating import Creating
 from service.web.refusals import RefusalError
 from service.web.views import Views
 
-_DAY_MS = 86_400_000  # for so long a copy is tried again
-
 
 class Actions:
     """Does with a caller's jobs what they ask for."""
@@ -125,7 +123,7 @@ class Actions:
     async def remirror(self, request: Request) -> Response:
         """Copy a video again that was given up as unavailable: 202 with the job, which is tried for a day."""
         asked = await self._callers.job(request)
-        job = await self._store.remirror(asked.id, _DAY_MS)
+        job = await self._store.remirror(asked.id, source="caller")
         if job is None:
             job = await self._store.job(asked.id) or asked
             ended = f"The job is {job.state}" + (f" with {job.error.code}" if job.error else "")
