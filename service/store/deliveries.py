@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 
 from service.db import Row, Tx
 from service.ids import Ids
@@ -22,16 +22,17 @@ class Deliveries:
     # The worker
 
     async def claim(self, limit: int, *, each: int) -> list[Delivery]:
-        """Lease at most `limit` deliveries, so that no receiver has more than `each` under way.
+        """Lease at most `limit` deliveries, so that no receiver of a tenant has more than `each` under way.
 
-        A receiver is a scheme, host and port: one that is slow or dead takes no more than its share.
+        A receiver is a scheme, host and port: one that is slow or dead takes no more than its share, nor do many of
+        them. What is left for one tenant is about a third of `limit`, however much it is owed.
         """
 
         def work(tx: Transaction) -> list[Delivery]:
             lease, until = self._ids.new("lease"), tx.now + self._timing.lease
             claimed: list[Delivery] = []
-            for receiver, places in _places(tx.all("due_receivers", now=tx.now), limit, each).items():
-                taken = {"receiver": receiver, "limit": places, "lease": lease, "until": until}
+            for (tenant, receiver), places in _places(tx, limit, each).items():
+                taken = {"tenant": tenant, "receiver": receiver, "limit": places, "lease": lease, "until": until}
                 claimed += map(_delivery, tx.all("claim_deliveries", now=tx.now, **taken))
             return claimed
 
@@ -57,7 +58,7 @@ class Deliveries:
         """Note an attempt that failed, and when the next one follows (unix ms); False when the lease was lost."""
 
         def work(tx: Transaction) -> bool:
-            _note(tx, delivery, attempt)
+            _note(tx, delivery, attempt, taken=False)
             return tx.one("deliver_again", id=delivery.id, lease=delivery.lease, due_at=due_at) is not None
 
         return await self._ledger.write(work)
@@ -72,7 +73,7 @@ class Deliveries:
 
     async def _end(self, delivery: Delivery, state: DeliveryState, attempt: DeliveryAttempt) -> bool:
         def work(tx: Transaction) -> bool:
-            _note(tx, delivery, attempt)
+            _note(tx, delivery, attempt, taken=state is DeliveryState.DELIVERED)
             return tx.one("end_delivery", id=delivery.id, lease=delivery.lease, state=state, now=tx.now) is not None
 
         return await self._ledger.write(work)
@@ -108,16 +109,44 @@ class Deliveries:
         return await self._ledger.write(work)
 
 
-def _places(receivers: Sequence[Row], limit: int, each: int) -> Mapping[str, int]:
-    """Give `limit` places out one by one, always to a receiver that has the fewest: many that hang leave some."""
-    places: Counter[str] = Counter()
-    for under_way in range(each):
-        room = limit - places.total()
-        places.update([row["receiver"] for row in receivers if row["under_way"] <= under_way][:room])
+def _places(tx: Transaction, limit: int, each: int) -> Counter[tuple[str, str]]:
+    """Share `limit` places out to tenants and their receivers, one by one, always to whoever has the fewest.
+
+    Some stay free for a tenant that comes later: one gets another place only while it has less than half as many as are
+    free, and for receivers that did not take their last message (or never had one) less than a quarter.
+    """
+    busy = tx.all("under_way", now=tx.now)
+    receivers = Counter({(row["tenant"], row["receiver"]): row["under_way"] for row in busy})
+    lanes, tenants = Counter[tuple[str, int]](), Counter[str]()
+    for row in busy:
+        lanes[row["tenant"], row["healthy"]] += row["under_way"]
+        tenants[row["tenant"]] += row["under_way"]
+
+    def turns(tenant: str, healthy: int) -> Iterator[str]:
+        due = tx.all("due_receivers", tenant=tenant, healthy=healthy, now=tx.now, most=limit)
+        for under_way in range(each):
+            yield from (row["receiver"] for row in due if receivers[tenant, row["receiver"]] <= under_way)
+
+    due = [(row["tenant"], row["healthy"]) for row in tx.all("due_lanes", now=tx.now)]
+    fewest = sorted(due, key=lambda lane: tenants[lane[0]])[: limit + len(busy)]  # those that are busy may be full
+    waiting = {lane: turns(*lane) for lane in fewest}
+    places = Counter[tuple[str, str]]()
+    while waiting:
+        lane = tenant, healthy = min(waiting, key=lambda lane: (tenants[lane[0]], lanes[lane]))
+        free = limit - places.total()
+        fits = 2 * tenants[tenant] < free and (healthy or 4 * lanes[lane] < free)
+        receiver = next(waiting[lane], None) if fits else None
+        if receiver is None:
+            del waiting[lane]
+        else:
+            places[tenant, receiver] += 1
+            lanes[lane] += 1
+            tenants[tenant] += 1
     return places
 
 
-def _note(tx: Transaction, delivery: Delivery, attempt: DeliveryAttempt) -> None:
+def _note(tx: Transaction, delivery: Delivery, attempt: DeliveryAttempt, *, taken: bool) -> None:
+    tx.do("note_health", id=delivery.id, healthy=taken)
     tx.do(
         "insert_delivery_attempt",
         id=delivery.id,

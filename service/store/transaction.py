@@ -70,8 +70,8 @@ class Transaction:
         job = self.job(job_id)
         if state.final and job.notify_url is not None:
             error = None if job.error is None else dumps(asdict(job.error))
-            receiver = receiver_of(job.notify_url)
-            self.do("insert_delivery", job_id=job_id, receiver=receiver, ended=state, error=error, now=self.now)
+            told = {"tenant": job.tenant, "receiver": receiver_of(job.notify_url), "ended": state, "error": error}
+            self.do("insert_delivery", job_id=job_id, **told, now=self.now)
         return job
 
 

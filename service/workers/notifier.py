@@ -60,7 +60,7 @@ class Notifier:
         self._private_hosts = private_hosts
 
     async def claim(self, limit: int) -> Sequence[Delivery]:
-        """Lease what is due, few for each receiver: one that hangs does not delay the others."""
+        """Lease what is due, few for each tenant and receiver: those that hang do not delay the others."""
         return await self._deliveries.claim(limit, each=_EACH)
 
     async def renew(self, item: Delivery) -> bool:

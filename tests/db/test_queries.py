@@ -17,7 +17,8 @@ QUERIES = load_queries()
 SOURCES = [ast.parse(file.read_text("utf-8")) for file in Path(service.__path__[0]).rglob("*.py")]
 WALKS = {  # queries that are meant to look at every row of something
     "api_keys": "SCAN api_keys",
-    "due_receivers": "SCAN receivers",  # of receivers, by their index, as many as there are
+    "due_lanes": "SCAN kinds",  # two for each tenant, found by an index
+    "under_way": "SCAN deliveries USING INDEX deliveries_by_lease",  # what is leased just now
     "models": "SCAN models",
     "count_jobs": "SCAN jobs USING COVERING INDEX jobs_by_due",
     "report_counts": "SCAN report_counts",
@@ -102,3 +103,51 @@ async def test_every_query_finds_its_rows_by_an_index(tmp_path: Path) -> None:
     for name, steps in PINNED.items():
         jobs = [step for step in plans[name] if re.match("SEARCH (jobs|other)", step)]
         assert (name, jobs) == (name, steps)
+
+
+async def test_what_is_owed_to_thousands_later_costs_the_next_delivery_nothing(tmp_path: Path) -> None:
+    """Counted in steps of SQLite's machine, of which 100 become one here."""
+    await (await SQLiteDatabase.open(tmp_path / "x.db", ManualClock())).close()
+    connection = sqlite3.connect(tmp_path / "x.db")
+    connection.execute("PRAGMA foreign_keys = OFF")
+
+    def owe(number: int, due_at: int, receiver: str) -> None:
+        connection.execute(
+            "INSERT INTO deliveries (id, state, due_at, job_id, tenant, receiver, ended, created_at)"
+            " VALUES (?, 'pending', ?, 'j', 'acme', ?, 'failed', 0)",
+            (f"evt_{number}", due_at, receiver),
+        )
+
+    def steps() -> int:
+        counted = 0
+
+        def count() -> None:
+            nonlocal counted
+            counted += 1
+
+        connection.set_progress_handler(count, 100)
+        for name in ("due_lanes", "under_way", "due_receivers", "claim_deliveries", "renew_delivery", "end_delivery"):
+            given = {
+                "now": 1_000,
+                "tenant": "acme",
+                "healthy": 0,
+                "most": 100,
+                "receiver": "here",
+                "limit": 1,
+                "lease": "l",
+                "until": 9_000,
+                "id": "evt_0",
+                "state": "delivered",
+            }
+            found = connection.execute(QUERIES[name], given).fetchall()
+            assert bool(found) is (name != "under_way")
+        connection.set_progress_handler(None, 100)
+        return counted
+
+    owe(0, 1_000, "here")
+    before = steps()
+    for number in range(1, 6_001):
+        owe(number, *((6_000, "here") if number % 2 else (5_000, f"there{number}")))
+    connection.execute("UPDATE deliveries SET state = 'pending', due_at = 1000, finished_at = NULL WHERE id = 'evt_0'")
+    assert steps() < before + 20
+    connection.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -16,15 +17,24 @@ HOOK = "https://caller.example/hook?key=1"
 REFUSAL = DeliveryAttempt(1_000, 20, 500, None, "oh no")
 THANKS = DeliveryAttempt(2_000, 30, 204, None, "")
 
+Write = Callable[[Deliveries, Delivery], Awaitable[bool]]
+WRITES: list[Write] = [
+    lambda deliveries, delivery: deliveries.renew(delivery),
+    lambda deliveries, delivery: deliveries.delivered(delivery, THANKS),
+    lambda deliveries, delivery: deliveries.gave_up(delivery, REFUSAL),
+    lambda deliveries, delivery: deliveries.try_again(delivery, REFUSAL, 1),
+    lambda deliveries, delivery: deliveries.interrupted(delivery),
+]
+
 
 @pytest.fixture
 def deliveries(world: World) -> Deliveries:
     return Deliveries(world.ledger, world.ids)
 
 
-async def ended(world: World, url: str | None = HOOK) -> Job:
+async def ended(world: World, url: str | None = HOOK, tenant: str = "acme") -> Job:
     """Return a job that has ended, the fastest way."""
-    job = await world.create(NewJob("acme", "alpha", VideoRequest(model="m", prompt="a fox"), notify_url=url))
+    job = await world.create(NewJob(tenant, "alpha", VideoRequest(model="m", prompt="a fox"), notify_url=url))
     return sure(await world.store.cancel(job.id))
 
 
@@ -139,10 +149,10 @@ async def test_whoever_has_nothing_under_way_comes_before_receivers_that_hang(
 ) -> None:
     for _ in range(6):
         await ended(world, "https://dead.example/")
-    assert len(await deliveries.claim(3, each=4)) == 3
+    assert len(await deliveries.claim(7, each=4)) == 2
     world.clock.advance(1_000)
     await ended(world, "https://quick.example/")
-    (next_one,) = await deliveries.claim(1, each=4)
+    (next_one,) = await deliveries.claim(9, each=4)
     assert next_one.receiver == "https://quick.example:443"
 
 
@@ -150,16 +160,166 @@ async def test_places_are_shared_out_evenly(world: World, deliveries: Deliveries
     for number in range(5):
         for _ in range(9):
             await ended(world, f"https://caller{number}.example/")
-    assert sorted(Counter(each.receiver for each in await deliveries.claim(13, each=4)).values()) == [2, 2, 3, 3, 3]
-    assert sorted(Counter(each.receiver for each in await deliveries.claim(64, each=4)).values()) == [1, 1, 1, 2, 2]
+    assert sorted(Counter(each.receiver for each in await deliveries.claim(64, each=4)).values()) == [2, 2, 3, 3, 3]
+    assert sorted(Counter(each.receiver for each in await deliveries.claim(99, each=4)).values()) == [1, 1, 1, 2, 2]
 
 
 async def test_never_more_are_leased_than_were_asked_for(world: World, deliveries: Deliveries) -> None:
-    for number in range(5):
+    for number in range(9):
         for _ in range(3):
-            await ended(world, f"https://caller{number}.example/")
+            await ended(world, tenant=f"tenant{number}")
     assert len(await deliveries.claim(7, each=2)) == 7
-    assert len(await deliveries.claim(100, each=2)) == 3
+    assert len(await deliveries.claim(100, each=2)) == 11
+
+
+async def test_a_tenant_that_is_owed_much_by_many_leaves_most_places_to_others(
+    world: World, deliveries: Deliveries
+) -> None:
+    for number in range(70):
+        for _ in range(2):
+            await ended(world, f"https://dead{number}.example/")
+    assert len(await deliveries.claim(64, each=4)) == 13
+    assert len(await deliveries.claim(51, each=4)) == 0
+    world.clock.advance(1)
+    for tenant in ("globex", "initech"):
+        for number in range(70):
+            await ended(world, f"https://dead{number}.example/", tenant)
+    claimed = await deliveries.claim(51, each=4)
+    assert sorted(Counter(await tenants(world, claimed)).values()) == [9, 9]
+    await ended(world, tenant="umbrella")
+    assert await tenants(world, await deliveries.claim(33, each=4)) == ["umbrella"]
+
+
+async def test_the_last_place_is_for_a_tenant_that_has_none(world: World, deliveries: Deliveries) -> None:
+    await ended(world)
+    assert len(await deliveries.claim(64, each=4)) == 1
+    await ended(world, "https://another.example/")
+    assert await deliveries.claim(1, each=4) == []
+    world.clock.advance(1)
+    await ended(world, tenant="globex")
+    assert await tenants(world, await deliveries.claim(1, each=4)) == ["globex"]
+
+
+async def test_a_tenant_that_waits_longer_comes_first(world: World, deliveries: Deliveries) -> None:
+    for tenant in ("globex", "acme", "initech"):
+        await ended(world, tenant=tenant)
+        world.clock.advance(1)
+    for tenant in ("globex", "acme", "initech"):
+        assert await tenants(world, await deliveries.claim(1, each=4)) == [tenant]
+
+
+async def test_tenants_that_tell_the_same_receiver_do_not_share_its_places(
+    world: World, deliveries: Deliveries
+) -> None:
+    for tenant in ("acme", "globex"):
+        for _ in range(9):
+            await ended(world, tenant=tenant)
+    assert Counter(await tenants(world, await deliveries.claim(64, each=4))) == {"acme": 4, "globex": 4}
+
+
+async def test_receivers_that_take_their_messages_keep_places_beside_many_that_do_not(
+    world: World, deliveries: Deliveries
+) -> None:
+    for number in range(9):
+        await ended(world, f"https://well{number}.example/")
+    for delivery in await deliveries.claim(64, each=4):
+        assert await deliveries.delivered(delivery, THANKS)
+    for number in range(70):
+        await ended(world, f"https://dead{number}.example/")
+    assert len(await deliveries.claim(64, each=4)) == 13
+    world.clock.advance(1)
+    for number in range(9):
+        for _ in range(9):
+            await ended(world, f"https://well{number}.example/")
+    claimed = await deliveries.claim(51, each=4)
+    assert len(claimed) == 9
+    assert all("well" in each.receiver for each in claimed)
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+async def test_a_receiver_that_took_no_message_has_to_take_one_before_it_counts_as_well(
+    world: World, deliveries: Deliveries, *, given_up: bool
+) -> None:
+    async def healthy() -> bool:
+        (row,) = world.sql("SELECT healthy FROM receivers")
+        return bool(row["healthy"])
+
+    job = await ended(world)
+    assert not await healthy()
+    assert await deliveries.delivered(await only(deliveries), THANKS)
+    assert await healthy()
+    assert await deliveries.redeliver(job.id)
+    delivery = await only(deliveries)
+    assert await healthy()
+    if given_up:
+        assert await deliveries.gave_up(delivery, REFUSAL)
+    else:
+        assert await deliveries.try_again(delivery, REFUSAL, world.clock.now() + 5_000)
+    assert not await healthy()
+
+
+async def test_tenants_whose_receivers_are_full_hide_nobody(world: World, deliveries: Deliveries) -> None:
+    for tenant in "abcdef":
+        for _ in range(2):
+            await ended(world, tenant=tenant)
+    assert len(await deliveries.claim(64, each=1)) == 6
+    world.clock.advance(1)
+    await ended(world, "https://another.example/", tenant="f")
+    assert await tenants(world, await deliveries.claim(5, each=1)) == ["f"]
+
+
+async def test_a_tenant_with_fewer_under_way_comes_first_whatever_its_receivers_did(
+    world: World, deliveries: Deliveries
+) -> None:
+    await ended(world, tenant="acme")
+    (delivery,) = await deliveries.claim(1, each=4)
+    assert await deliveries.delivered(delivery, THANKS)
+    for _ in range(3):
+        await ended(world, tenant="acme")
+    await ended(world, tenant="globex")
+    assert len(await deliveries.claim(64, each=4)) == 4
+    await ended(world, "https://another.example/", tenant="acme")
+    world.clock.advance(1)
+    await ended(world, "https://another.example/", tenant="globex")
+    claimed = await deliveries.claim(7, each=4)
+    assert await tenants(world, claimed) == ["globex"]
+
+
+async def tenants(world: World, claimed: Sequence[Delivery]) -> list[str]:
+    return [sure(await world.store.job(each.job_id)).tenant for each in claimed]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_when_a_receiver_is_due_is_always_when_the_first_of_its_deliveries_is(
+    world: World, deliveries: Deliveries, seed: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311 - chance that repeats
+    jobs: list[Job] = []
+    held: list[Delivery] = []
+    for _ in range(120):
+        deed = chance.randrange(6)
+        if deed <= 1:
+            jobs.append(
+                await ended(world, f"https://{chance.choice('ab')}.example/", chance.choice(["acme", "globex"]))
+            )
+        elif deed == 2:
+            held += await deliveries.claim(chance.randint(1, 9), each=chance.randint(1, 4))
+        elif deed == 3 and held:
+            await chance.choice(WRITES)(deliveries, held.pop(chance.randrange(len(held))))
+        elif deed == 4 and jobs:
+            job = chance.choice(jobs)
+            if chance.random() < 0.5:
+                await deliveries.redeliver(job.id)
+            else:
+                jobs.remove(job)
+                assert await world.store.delete(job)
+        else:
+            world.clock.advance(chance.randint(0, TIMING.lease))
+        owed = "SELECT tenant, receiver, min(due_at) AS due_at FROM deliveries GROUP BY tenant, receiver"
+        assert world.sql("SELECT tenant, receiver, due_at FROM receivers ORDER BY 1, 2") == world.sql(owed)
+    for job in jobs:
+        assert await world.store.delete(job)
+    assert world.sql("SELECT * FROM receivers") == []
 
 
 async def test_receivers_differ_by_scheme_host_and_port_alone(world: World, deliveries: Deliveries) -> None:
@@ -187,15 +347,6 @@ async def test_nothing_is_claimed_before_it_is_due(world: World, deliveries: Del
 
 
 # Leases
-
-Write = Callable[[Deliveries, Delivery], Awaitable[bool]]
-WRITES: list[Write] = [
-    lambda deliveries, delivery: deliveries.renew(delivery),
-    lambda deliveries, delivery: deliveries.delivered(delivery, THANKS),
-    lambda deliveries, delivery: deliveries.gave_up(delivery, REFUSAL),
-    lambda deliveries, delivery: deliveries.try_again(delivery, REFUSAL, 1),
-    lambda deliveries, delivery: deliveries.interrupted(delivery),
-]
 
 
 @pytest.mark.parametrize("write", WRITES)
@@ -316,8 +467,8 @@ async def test_only_the_newest_message_about_a_job_is_sent_once_more(world: Worl
     job = await ended(world)
     assert await deliveries.delivered(await only(deliveries), THANKS)
     world.sql(
-        "INSERT INTO deliveries (id, state, job_id, receiver, ended, created_at, finished_at)"
-        " SELECT id || '_2', state, job_id, receiver, ended, created_at, finished_at FROM deliveries"
+        "INSERT INTO deliveries (id, state, job_id, tenant, receiver, ended, created_at, finished_at)"
+        " SELECT id || '_2', state, job_id, tenant, receiver, ended, created_at, finished_at FROM deliveries"
     )
     again = await deliveries.redeliver(job.id)
     assert again is not None

@@ -131,11 +131,11 @@ class Post:
             private_hosts=self.private,
         )
 
-    async def owe(self, url: str, face: Face = Face.NATIVE, secret: str | None = None) -> Job:
+    async def owe(self, url: str, face: Face = Face.NATIVE, secret: str | None = None, *, tenant: str = "acme") -> Job:
         """End a job that names `url` to be told at."""
         self.allowed.add(urlsplit(url).netloc)
         request = VideoRequest(model="m", prompt="a fox")
-        new = NewJob("acme", "alpha", request, face=face, notify_url=url, notify_secret=secret)
+        new = NewJob(tenant, "alpha", request, face=face, notify_url=url, notify_secret=secret)
         job = await self.stage.world.create(new)
         return sure(await self.stage.world.store.cancel(job.id))
 
@@ -520,21 +520,62 @@ async def test_many_receivers_that_hang_leave_the_next_place_to_whoever_has_none
     post: Post, log: FilteringBoundLogger
 ) -> None:
     async with AsyncExitStack() as stack:
-        dead = [await stack.enter_async_context(receiver(hanging=True)) for _ in range(20)]
+        dead = [await stack.enter_async_context(receiver(hanging=True)) for _ in range(5)]
         quick = await stack.enter_async_context(receiver())
         for each in dead:
             for _ in range(5):
                 await post.owe(each.url)
         post.allowed.add(urlsplit(quick.url).netloc)
         async with working(Worker(post.notifier(), log, concurrency=64)) as worker:
-            await until(lambda: sum(len(each.told) for each in dead) == 64)
-            assert {each.connections for each in dead} == {3, 4}
+            await until(lambda: sum(len(each.told) for each in dead) == 13)
+            assert {each.connections for each in dead} == {2, 3}
             post.clock.advance(1)
             job = await post.owe(quick.url)
             worker.wake()
             await let_go(post, dead[0])
             await until(lambda: states(post).get("delivered"))
             assert quick.ids() == [f"evt_{job.id}"]
+
+
+async def test_a_tenant_with_any_number_of_receivers_that_hang_delays_no_other(
+    post: Post, log: FilteringBoundLogger
+) -> None:
+    async with AsyncExitStack() as stack:
+        dead = [await stack.enter_async_context(receiver(hanging=True)) for _ in range(100)]
+        quick = await stack.enter_async_context(receiver())
+        for each in dead:
+            for tenant in ("mallory", "marvin"):
+                await post.owe(each.url, tenant=tenant)
+        post.allowed.add(urlsplit(quick.url).netloc)
+        async with working(Worker(post.notifier(), log, concurrency=64)) as worker:
+            await until(lambda: sum(each.connections for each in dead) >= 20)
+            post.clock.advance(1)
+            jobs = [await post.owe(quick.url, tenant="globex") for _ in range(9)]
+            worker.wake()
+            await until(lambda: states(post).get("delivered") == 9)
+            assert sorted(quick.ids()) == sorted(f"evt_{job.id}" for job in jobs)
+            assert sum(each.connections for each in dead) < 32
+        assert states(post) == {"pending": 200, "delivered": 9}
+
+
+async def test_a_tenants_own_receivers_that_hang_do_not_delay_one_that_took_its_last_message(
+    post: Post, log: FilteringBoundLogger
+) -> None:
+    async with AsyncExitStack() as stack:
+        quick = await stack.enter_async_context(receiver())
+        await post.owe(quick.url)
+        assert await post.step() == ["delivered"]
+        dead = [await stack.enter_async_context(receiver(hanging=True)) for _ in range(100)]
+        for each in dead:
+            await post.owe(each.url)
+        async with working(Worker(post.notifier(), log, concurrency=64)) as worker:
+            await until(lambda: sum(each.connections for each in dead) == 13)
+            post.clock.advance(1)
+            for _ in range(9):
+                await post.owe(quick.url)
+            worker.wake()
+            await until(lambda: states(post).get("delivered") == 10)
+        assert states(post) == {"pending": 100, "delivered": 10}
 
 
 async def let_go(post: Post, dead: Receiver) -> None:

@@ -55,6 +55,7 @@ CREATE TABLE deliveries (
     lease        TEXT,
     leased_until INTEGER,
     job_id       TEXT NOT NULL REFERENCES jobs (id),
+    tenant       TEXT NOT NULL,
     receiver     TEXT NOT NULL,
     ended        TEXT NOT NULL CHECK (ended IN ('completed', 'failed', 'cancelled', 'expired')),
     error        TEXT CHECK (error IS NULL OR json_valid(error)),
@@ -66,9 +67,46 @@ CREATE TABLE deliveries (
     CHECK (lease IS NULL OR state = 'pending')
 ) STRICT;
 
-CREATE INDEX deliveries_by_due ON deliveries (receiver, due_at) WHERE state = 'pending';
-CREATE INDEX deliveries_by_lease ON deliveries (receiver, leased_until) WHERE lease IS NOT NULL;
+CREATE INDEX deliveries_by_due ON deliveries (tenant, receiver, due_at);
+CREATE INDEX deliveries_by_lease ON deliveries (tenant, receiver, leased_until) WHERE lease IS NOT NULL;
 CREATE INDEX deliveries_by_job ON deliveries (job_id);
+
+-- Whom each tenant has told, when the first of what is owed there is due (NULL: nothing is owed), and whether the last
+-- message that was sent there was taken. Thousands of receivers that are not due cost a claim nothing.
+CREATE TABLE receivers (
+    tenant   TEXT NOT NULL,
+    receiver TEXT NOT NULL,
+    due_at   INTEGER,
+    healthy  INTEGER NOT NULL DEFAULT 0 CHECK (healthy IN (0, 1)),
+    PRIMARY KEY (tenant, receiver)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX receivers_by_due ON receivers (tenant, healthy, due_at) WHERE due_at IS NOT NULL;
+
+CREATE TRIGGER deliveries_have_a_receiver AFTER INSERT ON deliveries
+BEGIN
+    INSERT INTO receivers (tenant, receiver) VALUES (NEW.tenant, NEW.receiver) ON CONFLICT DO NOTHING;
+    UPDATE receivers
+       SET due_at = (SELECT min(due_at) FROM deliveries WHERE tenant = NEW.tenant AND receiver = NEW.receiver)
+     WHERE tenant = NEW.tenant AND receiver = NEW.receiver;
+END;
+
+CREATE TRIGGER deliveries_move_their_receiver AFTER UPDATE OF due_at ON deliveries
+BEGIN
+    UPDATE receivers
+       SET due_at = (SELECT min(due_at) FROM deliveries WHERE tenant = NEW.tenant AND receiver = NEW.receiver)
+     WHERE tenant = NEW.tenant AND receiver = NEW.receiver;
+END;
+
+CREATE TRIGGER deliveries_take_their_receiver_along AFTER DELETE ON deliveries
+BEGIN
+    UPDATE receivers
+       SET due_at = (SELECT min(due_at) FROM deliveries WHERE tenant = OLD.tenant AND receiver = OLD.receiver)
+     WHERE tenant = OLD.tenant AND receiver = OLD.receiver;
+    DELETE FROM receivers
+     WHERE tenant = OLD.tenant AND receiver = OLD.receiver
+       AND NOT EXISTS (SELECT 1 FROM deliveries WHERE tenant = OLD.tenant AND receiver = OLD.receiver);
+END;
 
 -- Every try to deliver, with what came of it.
 CREATE TABLE delivery_attempts (

@@ -70,37 +70,52 @@ SELECT at FROM poor_providers WHERE provider = :provider AND at > :since;
 
 -- insert_delivery --
 -- A caller is to be told how its job ended; each end of a job is an event with an id of its own.
-INSERT INTO deliveries (id, state, due_at, job_id, receiver, ended, error, created_at)
+INSERT INTO deliveries (id, state, due_at, job_id, tenant, receiver, ended, error, created_at)
 SELECT 'evt_' || :job_id || CASE count(*) WHEN 0 THEN '' ELSE '_' || (count(*) + 1) END,
-       'pending', :now, :job_id, :receiver, :ended, :error, :now
+       'pending', :now, :job_id, :tenant, :receiver, :ended, :error, :now
   FROM deliveries WHERE job_id = :job_id;
 
--- due_receivers --
--- Who is owed something now, and how many deliveries are on their way to each: first those with the fewest, so that
--- many receivers that hang do not take the places of others; then the longest waiting one.
-WITH RECURSIVE receivers (receiver) AS (
-    SELECT min(receiver) FROM deliveries WHERE state = 'pending'
+-- under_way --
+-- How many deliveries are on their way to each receiver: no more rows than there are places to send them.
+SELECT deliveries.tenant, deliveries.receiver, receivers.healthy, count(*) AS under_way
+  FROM deliveries CROSS JOIN receivers USING (tenant, receiver)
+ WHERE lease IS NOT NULL AND leased_until > :now
+ GROUP BY deliveries.tenant, deliveries.receiver;
+
+-- due_lanes --
+-- Which tenants are owed something now, at receivers that took their last message and at others; the longest waiting
+-- first.
+WITH RECURSIVE tenants (tenant) AS (
+    SELECT min(tenant) FROM receivers WHERE due_at IS NOT NULL
      UNION ALL
-    SELECT (SELECT min(receiver) FROM deliveries WHERE state = 'pending' AND receiver > receivers.receiver)
-      FROM receivers WHERE receivers.receiver IS NOT NULL
-)
-SELECT receiver, since,
-       (SELECT count(*) FROM deliveries
-         WHERE receiver = found.receiver AND lease IS NOT NULL AND leased_until > :now) AS under_way
-  FROM (SELECT receiver,
-               (SELECT min(due_at) FROM deliveries
-                 WHERE state = 'pending' AND receiver = receivers.receiver) AS since
-          FROM receivers WHERE receiver IS NOT NULL) AS found
+    SELECT (SELECT min(tenant) FROM receivers WHERE due_at IS NOT NULL AND tenant > tenants.tenant)
+      FROM tenants WHERE tenants.tenant IS NOT NULL
+), kinds (healthy) AS (VALUES (0), (1))
+SELECT tenant, healthy
+  FROM (SELECT tenant, healthy,
+               (SELECT min(due_at) FROM receivers
+                 WHERE tenant = tenants.tenant AND healthy = kinds.healthy AND due_at IS NOT NULL) AS since
+          FROM tenants CROSS JOIN kinds WHERE tenant IS NOT NULL)
  WHERE since <= :now
- ORDER BY under_way, since
- LIMIT 1000;
+ ORDER BY since;
+
+-- due_receivers --
+-- To whom something is owed now, of a tenant's receivers of one kind; the longest waiting first.
+SELECT receiver FROM receivers
+ WHERE tenant = :tenant AND healthy = :healthy AND due_at <= :now
+ ORDER BY due_at LIMIT :most;
+
+-- note_health --
+-- Remember whether a receiver took the last message that was sent to it.
+UPDATE receivers SET healthy = :healthy
+ WHERE (tenant, receiver) = (SELECT tenant, receiver FROM deliveries WHERE id = :id) AND healthy <> :healthy;
 
 -- claim_deliveries --
 -- Take what is owed to one receiver. What was taken before and never noted, by a process that died, is the same attempt.
 UPDATE deliveries
    SET attempt = attempt + (lease IS NULL), lease = :lease, leased_until = :until, due_at = :until
  WHERE id IN (SELECT id FROM deliveries
-               WHERE state = 'pending' AND receiver = :receiver AND due_at <= :now
+               WHERE tenant = :tenant AND receiver = :receiver AND due_at <= :now
                  AND (lease IS NULL OR leased_until <= :now)
                ORDER BY due_at LIMIT :limit)
    AND +state = 'pending' AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
