@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
@@ -38,7 +39,8 @@ _STREAMED = {
 class Events:
     """Tells callers what happens to their jobs.
 
-    `pause` waits between two looks; at most `most_streams` are open at once; once `stopping` says so, all of them end.
+    `pause` waits between two looks; at most `most_streams` are open at once, and `most_of_one` of one tenant; once
+    `stopping` says so, all of them end.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Events:
         views: Views,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         most_streams: int = 200,
+        most_of_one: int = 50,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
@@ -56,8 +59,9 @@ class Events:
         self._views = views
         self._pause = pause
         self._most_streams = most_streams
+        self._most_of_one = most_of_one
         self._stopping = stopping
-        self._streams = 0
+        self._streams = Counter[str]()  # of each tenant
 
     async def read(self, request: Request) -> Response:
         """Show a job's history after event `?after=`, oldest first; to `Accept: text/event-stream` as a stream.
@@ -75,7 +79,7 @@ class Events:
             return Response(status_code=204, headers=_BY_ACCEPT)  # an EventSource stops for good
         if request.method == "HEAD":
             return Response(headers=_STREAMED)
-        return _Stream(self._tell(request, after), _STREAMED, self._place)
+        return _Stream(self._tell(request, after), _STREAMED, lambda: self._place(job.tenant))
 
     async def _tell(self, request: Request, after: int) -> AsyncIterator[bytes]:
         quiet = _LOOKS_A_HEARTBEAT  # the first look says something in any case: some proxies wait for a first byte
@@ -101,20 +105,17 @@ class Events:
         return f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode()
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._streams >= self._most_streams:
-            raise RefusalError(
-                429,
-                "too_many_streams",
-                f"{self._streams} streams of events are open, which is all that there can be; try again in a while, "
-                "or read the events as JSON.",
-                headers={"retry-after": "15"},
-            )
-        self._streams += 1
+    def _place(self, tenant: str) -> Iterator[None]:
+        if self._streams[tenant] >= self._most_of_one:
+            raise _full(f"{self._streams[tenant]} streams of events are open with this tenant's API keys")
+        if self._streams.total() >= self._most_streams:
+            raise _full(f"{self._streams.total()} streams of events are open in the whole service")
+        self._streams[tenant] += 1
         try:
             yield
         finally:
-            self._streams -= 1
+            self._streams[tenant] -= 1
+            self._streams += Counter()  # forgets whoever has none
 
 
 class _Stream(StreamingResponse):
@@ -133,6 +134,15 @@ class _Stream(StreamingResponse):
         """Send the stream. Raises RefusalError (429) when no place is free."""
         with self._place():
             await super().__call__(scope, receive, send)
+
+
+def _full(said: str) -> RefusalError:
+    return RefusalError(
+        429,
+        "too_many_streams",
+        f"{said}, which is all that there can be; try again in a while, or read the events as JSON.",
+        headers={"retry-after": "15"},
+    )
 
 
 def _wants_stream(request: Request) -> bool:

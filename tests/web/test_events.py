@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -79,7 +79,7 @@ class Stage:
 
     @property
     def streams(self) -> int:
-        return self.events._streams
+        return self.events._streams.total()
 
 
 @pytest.fixture
@@ -93,7 +93,8 @@ async def stage(house: House) -> AsyncIterator[Stage]:
             callers=callers,
             views=Views(PUBLIC_URL),
             pause=made.pause,
-            most_streams=2,
+            most_streams=3,
+            most_of_one=2,
             stopping=lambda: made.stopping,
         )
         app = Starlette(
@@ -340,7 +341,9 @@ async def test_a_client_that_leaves_gives_its_place_to_another_at_once(stage: St
             async with stage.listening(job) as (refused, _):
                 assert refused.status_code == 429
                 assert refused.headers["retry-after"] == "15"
-                assert json.loads(await refused.aread())["error"]["code"] == "too_many_streams"
+                error = json.loads(await refused.aread())["error"]
+                assert error["code"] == "too_many_streams"
+                assert error["message"].startswith("2 streams of events are open with this tenant's API keys, ")
             assert stage.streams == 2
         await until(lambda: stage.streams == 1)  # nobody looked again meanwhile
         assert len(stage.pauses) == 1
@@ -348,6 +351,28 @@ async def test_a_client_that_leaves_gives_its_place_to_another_at_once(stage: St
             assert again.status_code == 200
             await next_of(told)
         await until(lambda: stage.streams == 1)
+
+
+async def test_the_streams_of_one_tenant_leave_places_to_another_until_all_are_taken(stage: Stage) -> None:
+    house = stage.house
+    places = {"acme": 2, "globex": 1}
+    kept = []  # a stream that nobody holds is closed
+    async with AsyncExitStack() as stack:
+        for tenant in ("acme", "globex", "initech"):
+            job = await house.queued(tenant=tenant)
+            _, secret = await house.keys.create(f"of {tenant}", tenant)
+            stage.client.headers["authorization"] = f"Bearer {secret}"
+            for _ in range(places.get(tenant, 0)):
+                response, told = await stack.enter_async_context(stage.listening(job))
+                assert response.status_code == 200
+                await next_of(told)
+                kept.append(told)
+        async with stage.listening(job) as (refused, _):
+            assert refused.status_code == 429
+            error = json.loads(await refused.aread())["error"]
+            assert error["message"].startswith("3 streams of events are open in the whole service, ")
+    await until(lambda: not stage.streams)
+    assert not stage.events._streams
 
 
 async def test_a_stream_ends_when_its_key_is_revoked_or_its_job_is_deleted_or_the_service_stops(stage: Stage) -> None:
