@@ -43,7 +43,7 @@ def check_notify_url(url: str, allowed: Collection[str]) -> None:
         host, port = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
         host, port = "", None
-    if not _TEXT.fullmatch(url) or not host or parts.scheme not in _PORTS:
+    if not _TEXT.fullmatch(url) or not host or port == 0 or parts.scheme not in _PORTS:
         raise ValueError(f"must be an https:// URL, {_EXAMPLE}")
     if "@" in parts.netloc:
         raise ValueError(
@@ -76,6 +76,7 @@ def _never_public(host: str) -> bool:
     try:
         return not is_public(ipaddress.ip_address(host))
     except ValueError:
-        # A name that ends in a number is an address in one of its old forms: 127.1, 0x7f000001.
+        # A name that ends in a number is an address in one of its old forms: 127.1, 0x7f000001. What is percent-encoded
+        # may be anything, for whoever decodes it: 127.0.0.1%2e.
         last = host.rpartition(".")[2]
-        return last == "localhost" or _NUMBER.fullmatch(last) is not None
+        return "%" in host or last == "localhost" or _NUMBER.fullmatch(last) is not None
