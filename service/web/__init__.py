@@ -41,6 +41,7 @@ from service.web.openai_forms import OpenAIForms
 from service.web.openapi import Description
 from service.web.openrouter import OpenRouterFace
 from service.web.openrouter_forms import OpenRouterForms
+from service.web.places import Places
 from service.web.refusals import RefusalError
 from service.web.requests import NewJobs
 from service.web.routing import Routing
@@ -164,7 +165,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/status", status.status, methods=["GET"]),
             Route("/openapi.json", Description(public_url, tuple(providers)).read, methods=["GET"]),
         ],
-        middleware=[Middleware(Gate, log=log, ids=ids)],
+        middleware=[Middleware(Gate, log=log, ids=ids), Middleware(Places)],
         exception_handlers={HTTPException: _no_route},
     )
     app.router.redirect_slashes = False  # a redirect of a POST loses its body, and a callback's sender follows none
