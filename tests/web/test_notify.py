@@ -67,6 +67,8 @@ def test_a_private_host_is_taken_when_the_operator_lists_it_with_its_port(url: s
         "https://0x7f000001/hooks",
         "https://0x7f.1/hooks",
         "https://0x/hooks",
+        "https://127.0.0.1%2e/hooks",
+        "https://ex%61mple.com/hooks",
     ],
 )
 def test_an_address_that_is_not_public_is_refused(url: str) -> None:
@@ -88,6 +90,7 @@ def test_an_address_that_is_not_public_is_refused(url: str) -> None:
         "https://example.com/h\u00f6rer",
         "https://example.com:99999/hooks",
         "https://example.com:x/hooks",
+        "https://example.com:0/hooks",
         "https://[::1/hooks",
         "javascript:alert(1)",
     ],

@@ -62,7 +62,7 @@ def native(providers: Sequence[str]) -> list[Operation]:
             },
             (400, 429, *FOUND),
             ("job_id", parameters.AFTER_EVENT, "Last-Event-ID"),
-            meaning={429: "All streams that there can be are open (`too_many_streams`)."},
+            meaning={429: "All streams that there can be, or that a tenant can have, are open (`too_many_streams`)."},
         ),
         Operation(
             "GET",
