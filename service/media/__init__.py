@@ -2,8 +2,9 @@
 
 FFmpeg parses what strangers made, so it never runs in this process: a crash in it, or a bomb, would end the service,
 and the job would be claimed again after the restart, for ever. Each video has a process of its own, `child.py`, with
-limits on its memory and time. It is started with an environment of its own and asks for the bytes over a pipe, because
-a program that can open the storage holds credentials that a flaw in a decoder would give away.
+limits on its memory and time. It is started with an environment of its own and asks for the bytes over a socket that
+leads nowhere else, because a program that can open the storage holds credentials that a flaw in a decoder would give
+away.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import cast
 
 from structlog.typing import FilteringBoundLogger
 
 from service.clock import Clock, SystemClock
+from service.media.process import Process
 from service.model import Artifact, Footage, Job
 from service.storage import Storage
 
@@ -101,10 +102,9 @@ class Examiner:
 
     async def _watch(self, artifact: Artifact, seen: _Seen) -> None:
         """Note what a child says about the artifact, as far as it can be true. Raises ValueError when it breaks off."""
-        async with self._child(artifact) as child:
-            questions, answers = cast("asyncio.StreamReader", child.stdout), cast("asyncio.StreamWriter", child.stdin)
+        async with self._child(artifact) as (child, questions, answers):
             for _ in range(_MOST_LINES):
-                verb, _, rest = (await questions.readline()).decode().strip().partition(" ")
+                verb, _, rest = (await _line(questions)).partition(" ")
                 if verb == "read":
                     await self._hand_over(artifact, rest, answers)
                 elif verb == "footage":
@@ -127,30 +127,29 @@ class Examiner:
         sent = 0
         async for chunk in self._storage.read(artifact.key, start, start + length):
             sent += len(chunk)
-            answers.write(chunk)
-            with suppress(ConnectionError):  # it has died: what it says next is nothing
-                await answers.drain()
+            if not answers.is_closing():  # or else it has died, and says no more
+                answers.write(chunk)
+                with suppress(ConnectionError):
+                    await answers.drain()
         if sent != length:
             raise ValueError(f"the storage gave {sent} of {length} bytes at {start}")
 
     @asynccontextmanager
-    async def _child(self, artifact: Artifact) -> AsyncIterator[Process]:
-        """Run a child; it is gone when the block is left, however that is."""
-        child = await asyncio.create_subprocess_exec(
-            *self._command,
-            str(artifact.bytes),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            env={"PYTHONPATH": os.pathsep.join(sys.path)},
-            start_new_session=True,  # so that the Ctrl-C that stops the service lets it finish
-        )
+    async def _child(
+        self, artifact: Artifact
+    ) -> AsyncIterator[tuple[Process, asyncio.StreamReader, asyncio.StreamWriter]]:
+        """Run a child and listen to it; it is gone when the block is left, however that is."""
+        ours, theirs = socket.socketpair()
+        env = {"PYTHONPATH": os.pathsep.join(sys.path)}
+        child = Process((*self._command, str(artifact.bytes)), theirs, env=env)
         try:
-            yield child
+            questions, answers = await asyncio.open_unix_connection(sock=ours)
+            try:
+                yield child, questions, answers
+            finally:
+                answers.transport.abort()
         finally:
-            with suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
+            await child.end()
 
 
 class Posters:
@@ -201,6 +200,14 @@ class _Seen:
 
     footage: Footage | None = None
     poster: bytes | None = None
+
+
+async def _line(questions: asyncio.StreamReader) -> str:
+    """Return what the child says next, nothing when it has gone."""
+    try:
+        return (await questions.readline()).decode().strip()
+    except ConnectionError:  # it went without reading what it had asked for
+        return ""
 
 
 def _footage(text: str) -> Footage:
