@@ -141,7 +141,15 @@ async def open_service(
         listing = {provider.name: provider for provider in providers if isinstance(provider, ListsModels)}
         shared: tuple[Step[Any], ...] = (
             DoubtResolver(claims, served),
-            Notifier(store, records.deliveries, _compose(config, vault), telling, clock, chance),
+            Notifier(
+                store,
+                records.deliveries,
+                _compose(config, vault),
+                telling,
+                clock,
+                chance,
+                private_hosts=config.allowed_private_hosts,
+            ),
             Eraser(records.erasures, storage, clock, chance),
             ModelLister(records.catalogue, listing, clock, chance),
         )

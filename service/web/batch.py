@@ -14,10 +14,10 @@ from service.errors import StoreUnavailableError
 from service.model import ApiKey, Problem
 from service.store import NewJob
 from service.web.answers import JSONResponse
-from service.web.body import kind_of, parse_object, read_body, require_json
+from service.web.body import BODY_SECONDS, kind_of, parse_object, read_body, require_json
 from service.web.callers import Callers, note
 from service.web.creating import Creating, Line
-from service.web.jobs import BODY_SECONDS, LONGEST_BODY
+from service.web.jobs import LONGEST_BODY
 from service.web.refusals import RefusalError, invalid_request, not_a_name, shown
 from service.web.requests import PROVIDER_HEADER, NewJobs
 from service.web.views import Views

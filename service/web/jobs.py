@@ -11,7 +11,7 @@ from starlette.responses import Response
 from service.model import Job
 from service.store import Store
 from service.web.answers import JSONResponse
-from service.web.body import parse_object, read_body, require_json
+from service.web.body import BODY_SECONDS, parse_object, read_body, require_json
 from service.web.callers import Callers
 from service.web.creating import Creating
 from service.web.filters import cursor_after, read_filters
@@ -19,7 +19,6 @@ from service.web.requests import PROVIDER_HEADER, NewJobs
 from service.web.views import Views
 
 LONGEST_BODY = 1_048_576  # bytes
-BODY_SECONDS = 30.0
 
 
 class Jobs:
