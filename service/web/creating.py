@@ -42,6 +42,7 @@ from service.web.callers import note
 from service.web.refusals import RefusalError
 
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
+_TOO_MANY = 429  # the one refusal here that clients repeat by themselves
 _MOST_TURNED_AWAY = 10_000
 _MOST_ALIKE = 100
 _REMEMBERED_MS = 900_000
@@ -125,12 +126,15 @@ class Creating:
                 )
                 creation = await make(None, call, hindrance)
             created = _outcome(creation, pace)
-        except (RefusalError, StoreUnavailableError):
-            self._turned_away.add(same)
+        except (RefusalError, StoreUnavailableError) as error:
             pace.spend(-int(free))
+            if not isinstance(error, RefusalError) or error.status == _TOO_MANY:
+                self._turned_away.add(same)
             raise
         if created.replayed:
             pace.spend(-int(free))
+        else:
+            self._turned_away.forget(same)
         return created
 
     def watched(self, response: Response, line: Line) -> Response:
@@ -231,10 +235,10 @@ def _is_retry(request: Request) -> bool:
 
 
 class _TurnedAway:
-    """Remembers calls that made nothing, for a quarter of an hour: a retry of such a one is of no job.
+    """Remembers calls that were asked to come again, for a quarter of an hour: a retry of such a one is of no job.
 
-    Without it, the retry of a call that was refused would be taken for the retry of the same call before it, which has
-    its job already.
+    Without it, such a retry would be taken for the retry of the same call before it, which has its job already. Once
+    the same call has made a job, a retry may be of that one, and rather two wishes get one job than one wish two.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -247,6 +251,10 @@ class _TurnedAway:
         self._at[call] = [*times[-_MOST_ALIKE:], self._clock.now()]
         if len(self._at) > _MOST_TURNED_AWAY:
             del self._at[next(iter(self._at))]
+
+    def forget(self, call: tuple[str, str, str]) -> None:
+        """Note that such a call has made a job."""
+        self._at.pop(call, None)
 
     def take(self, call: tuple[str, str, str]) -> bool:
         """Tell whether such a call made nothing a while ago, once for each."""
@@ -290,8 +298,9 @@ class Line:
         self._waiting.discard(self.call_id)
 
     async def _listen(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
+        with suppress(RefusalError):  # a large body that nobody asked for, and that there is no room for
+            while (await self._request.receive())["type"] != "http.disconnect":
+                pass
         self._waiting.discard(self.call_id)
 
 

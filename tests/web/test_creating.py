@@ -190,6 +190,18 @@ async def test_a_retry_of_a_refused_call_is_no_retry_of_the_same_call_before_it(
     assert again.json()["id"] in (first.json()["id"], retried.json()["id"])  # it cancels one mark, not all
 
 
+async def test_a_refused_call_that_nobody_repeated_makes_no_second_job_of_a_later_one(house: House) -> None:
+    _, key = await house.keys.create("bounded", "acme", creates_per_minute=1)
+    async with serving(house.app()) as port, caller(port, key) as client:
+        await client.post("/v1/jobs", json=BODY)
+        assert (await client.post("/v1/jobs", json=BODY)).status_code == 429
+        house.clock.advance(60_000)
+        later = await client.post("/v1/jobs", json=BODY)
+        house.clock.advance(60_000)
+        retried = await client.post("/v1/jobs", json=BODY, headers={"x-stainless-retry-count": "1"})
+    assert retried.json()["id"] == later.json()["id"]
+
+
 async def test_what_was_made_before_costs_nothing_of_a_limit(house: House) -> None:
     _, key = await house.keys.create("bounded", "acme", creates_per_minute=1)
     headers = {"idempotency-key": "k"}
