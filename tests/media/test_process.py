@@ -28,7 +28,7 @@ Reasons = Callable[[], list[str]]
 Loop = Callable[[], asyncio.AbstractEventLoop]
 
 LOOPS = pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-TIMES = 1600
+TIMES = 800
 MIB = 1024 * 1024
 STUBBORN = """
 import signal
