@@ -54,6 +54,7 @@ SQL = re.compile(
     re.DOTALL,
 )
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
+FORKS = {"create_subprocess_exec", "create_subprocess_shell", "subprocess_exec", "subprocess_shell", "fork"}
 MOST_LINES = 400
 
 
@@ -66,6 +67,8 @@ def violations(module: str, source: str) -> list[str]:
     found = [wrong for imported in _imports(module, tree) for wrong in _wrong_import(unit, imported)]
     if unit != "config" and any(_reads_environment(node) for node in ast.walk(tree)):
         found.append("reads the environment")
+    if any(isinstance(node, ast.Attribute) and node.attr in FORKS for node in ast.walk(tree)):
+        found.append("starts a program through the event loop, which forks under uvloop; media.process does not")
     if unit != "db" and any(SQL.match(text) for text in _strings(tree)):
         found.append("speaks SQL")
     if source.count("\n") > MOST_LINES:
@@ -210,6 +213,7 @@ def test_what_the_layers_allow_is_allowed(module: str, source: str) -> None:
         ("service.store.jobs", "f('''\\n  INSERT INTO jobs VALUES (1)''')", "SQL"),
         ("service.store.jobs", "q = 'BEGIN IMMEDIATE'", "SQL"),
         ("service.store.jobs", "\n" * 401, "400"),
+        ("service.media.process", "import asyncio\nasyncio.create_subprocess_exec('true')", "forks"),
     ],
 )
 def test_what_the_layers_forbid_is_found(module: str, source: str, reason: str) -> None:
