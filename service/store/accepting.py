@@ -213,6 +213,8 @@ def _repeated(tx: Transaction, call: Call, timing: Timing) -> str | None:
     unanswered = [row for row in recent if not row["answered"] and not on_the_line(row)]
     # A caller who is on the line gets its own answer: its job is the last that somebody else's retry can mean.
     retried = sorted(recent, key=lambda row: not row["answered"] and on_the_line(row)) if call.marked else []
-    within = [row for row in rows if row["created_at"] > tx.now - call.dedupe_window_ms]
+    # Without a window even a job of another process, whose clock is ahead of ours, is outside it.
+    window = call.dedupe_window_ms
+    within = [row for row in rows if row["created_at"] > tx.now - window] if window else []
     found: list[Row] = [*unanswered, *retried, *within]
     return found[0]["job_id"] if found else None

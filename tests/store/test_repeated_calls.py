@@ -164,6 +164,13 @@ async def test_a_call_that_another_process_is_about_to_answer_is_not_the_same(wo
     assert found.replayed
 
 
+async def test_a_call_of_another_process_whose_clock_is_ahead_is_not_the_same(world: World) -> None:
+    world.clock.advance(2)
+    first = await make(world, replace(CALL, id="there_1", process="there"))
+    world.clock.advance(-2)
+    assert (await make(world, again())).job.id != first.job.id
+
+
 # With a window
 
 
