@@ -33,7 +33,7 @@ from service.outbound import (
     reason,
 )
 from tests.servers import Loopback, answer, free_ports, loopback
-from tests.turns import until
+from tests.turns import Turn, until
 
 KEY = {"Authorization": "Bearer canary-key"}
 
@@ -426,7 +426,7 @@ async def test_a_body_that_trickles_is_cut_in_the_end() -> None:
         while True:
             writer.write(b"x")
             await writer.drain()
-            await asyncio.sleep(0)  # the client has its turn
+            await Turn()
 
     async with loopback(trickle) as server:
         with pytest.raises(OutputError, match=r"longer than 0\.1 s"):

@@ -9,7 +9,7 @@ from service.db import Row
 from service.ids import Ids
 from service.model import Artifact, Billable, ErrorCode, Job, JobError, State
 from service.store.erasures import files_of
-from service.store.inputs import put_back
+from service.store.inputs import whole_request
 from service.store.transaction import Ledger, Timing, Transaction, dumps, error_columns
 
 
@@ -42,7 +42,8 @@ class Claims:
                 for row in tx.all("expire_queued", **late, **error_columns(error)):
                     tx.entered(row["id"], State.EXPIRED, code=error.code)
             rows = self._claim(tx, "claim_queued", limit, provider=provider)
-            return [_whole(tx, tx.entered(row["id"], State.SUBMITTING)) for row in rows]
+            jobs = [tx.entered(row["id"], State.SUBMITTING) for row in rows]
+            return [replace(job, request=whole_request(tx, job)) for job in jobs]
 
         return await self._ledger.write(work)
 
@@ -187,9 +188,3 @@ class Claims:
             return tx.entered(job.id, to, **data) if tx.one(query, **bound) else None
 
         return await self._ledger.write(work)
-
-
-def _whole(tx: Transaction, job: Job) -> Job:
-    """Return a job with its request as its caller sent it, for the one who submits it."""
-    inputs = {row["field"]: row["url"] for row in tx.all("inputs", job_id=job.id)}
-    return replace(job, request=put_back(job.request, inputs)) if inputs else job

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from service.model import Reference, VideoRequest
+from service.db import Tx
+from service.model import Job, Reference, VideoRequest
+from service.store.transaction import Transaction
 
 _SHORT = 1_000  # characters
 _SHOWN = 40  # characters of a long text
@@ -73,3 +75,9 @@ def _walked(place: str, value: Any, change: _Change) -> Any:  # noqa: ANN401 - w
     if isinstance(value, list | tuple):
         return [_walked(f"{place}[{index}]", each, change) for index, each in enumerate(value)]
     return value
+
+
+def whole_request(tx: Tx | Transaction, job: Job) -> VideoRequest:
+    """Return a job's request as its caller sent it, from what is kept beside it."""
+    inputs = {row["field"]: row["url"] for row in tx.all("inputs", job_id=job.id)}
+    return put_back(job.request, inputs) if inputs else job.request

@@ -40,7 +40,7 @@ from service.store.accepting import (
     retriable,
 )
 from service.store.erasures import files_of
-from service.store.inputs import put_back
+from service.store.inputs import whole_request
 from service.store.transaction import Ledger, Timing, Transaction, dumps, error_columns, job_from
 
 _LONGEST_RETENTION_MS = 30 * 86_400_000
@@ -128,8 +128,7 @@ class Store:
             if tx.one("job", id=job.id, tenant=job.tenant) is None:
                 return JobDeleted(job.id)
             now = tx.job(job.id)
-            inputs = {row["field"]: row["url"] for row in tx.all("inputs", job_id=job.id)}
-            new = repeated(now, put_back(now.request, inputs))
+            new = repeated(now, whole_request(tx, now))
             kept_from = hindrance if retriable(now) else NotRetriable(now)
             return accept(tx, job_id, new, idempotency=idempotency, call=call, timing=timing, hindrance=kept_from)
 
@@ -181,8 +180,7 @@ class Store:
 
     async def request(self, job: Job) -> VideoRequest:
         """Return a job's request as its caller sent it, with long texts; of a completed job they are gone."""
-        rows = await self._ledger.db.read(lambda tx: tx.all("inputs", job_id=job.id))
-        return put_back(job.request, {row["field"]: row["url"] for row in rows})
+        return await self._ledger.db.read(lambda tx: whole_request(tx, job))
 
     async def events(self, job_id: str, after: int = 0) -> list[Event]:
         """Return a job's history after its event number `after`, oldest first."""

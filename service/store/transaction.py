@@ -36,9 +36,7 @@ class Timing:
     resubmit_after: int = 900_000  # for `on_unknown: resubmit`: how long a lost answer may still be made up for
     hint_gap: int = 5_000  # unsigned callbacks cause at most one poll in this time
     repeat: int = 900_000  # for so long the same call, made again because its answer was lost, is the same job
-    answering: int = (
-        400  # for so long another process on this database may be about to answer a call; no SDK repeats sooner
-    )
+    answering: int = 400  # for so long another process may be about to answer a call; no SDK repeats one sooner
     poor: int = 60_000  # for so long a provider that refused for want of credits is not asked to spend
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,11 @@ from tests.turns import until
 
 FOOTAGE = Footage(2000, 320, 180, "h264", POSTER)
 MINUTES = 60_000
-# Counts itself, and waits to be let go: argv[1] is a folder.
+# Counts itself in a folder, argv[1], and waits to be let go: for the lock on its `go`.
 COUNTED = """
-import os, sys, time
+import fcntl, os, sys
 open(f"{sys.argv[1]}/{os.getpid()}", "x").close()
-while not os.path.exists(f"{sys.argv[1]}/go"):
-    time.sleep(0.01)
+fcntl.flock(os.open(f"{sys.argv[1]}/go", os.O_RDONLY), fcntl.LOCK_SH)
 print("nothing at all", flush=True)
 """
 
@@ -75,6 +75,7 @@ async def artifact(storage: Storage) -> Artifact:
 def counted(tmp_path: Path) -> Path:
     folder = tmp_path / "counted"
     folder.mkdir()
+    (folder / "go").touch()
     return folder
 
 
@@ -101,10 +102,11 @@ async def test_all_who_ask_at_once_share_one_examination_that_outlives_who_gives
     scripted: Callable[..., Examiner], notes: Notes, job: Job, artifact: Artifact, counted: Path
 ) -> None:
     posters = Posters(scripted(COUNTED, str(counted)), notes.keep)
-    asking = [asyncio.create_task(posters.poster(job, artifact)) for _ in range(10)]
-    await until(lambda: count(counted))
-    asking[0].cancel()
-    (counted / "go").touch()
+    with (counted / "go").open() as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        asking = [asyncio.create_task(posters.poster(job, artifact)) for _ in range(10)]
+        await until(lambda: count(counted))
+        asking[0].cancel()
     assert await asyncio.gather(*asking[1:]) == [None] * 9
     assert count(counted) == 1
     assert asking[0].cancelled()
@@ -114,7 +116,6 @@ async def test_a_failure_is_remembered_for_ten_minutes(
     scripted: Callable[..., Examiner], notes: Notes, clock: ManualClock, job: Job, artifact: Artifact, counted: Path
 ) -> None:
     posters = Posters(scripted(COUNTED, str(counted)), notes.keep, clock=clock)
-    (counted / "go").touch()
     for minutes, examinations in [(0, 1), (5, 1), (4, 1), (1, 2), (9, 2), (1, 3)]:
         clock.advance(minutes * MINUTES)
         assert await posters.poster(job, artifact) is None
@@ -126,7 +127,6 @@ async def test_a_failure_of_one_video_is_not_anothers(
     scripted: Callable[..., Examiner], notes: Notes, job: Job, artifact: Artifact, counted: Path
 ) -> None:
     posters = Posters(scripted(COUNTED, str(counted)), notes.keep)
-    (counted / "go").touch()
     await posters.poster(job, artifact)
     await posters.poster(job, replace(artifact, key="acme/2026/11/job_02cd/0.mp4"))
     assert count(counted) == 2

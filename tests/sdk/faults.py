@@ -44,6 +44,7 @@ async def _killed_while_the_provider_is_called(place: Place, _: float) -> None:
 
 
 async def _halted_before_it_reads(place: Place, patience: float) -> None:
+    # The SDK's own clock must run out, which is the machine's: a halted service shows nothing that could be waited for.
     place.signal(signal.SIGSTOP)
     await asyncio.sleep(patience + _RETRIES_WITHIN)
     place.signal(signal.SIGCONT)
@@ -204,7 +205,7 @@ async def _asked(caller: Caller, model: str) -> tuple[str, int, str | None]:
             return await caller.create(model), calls, error
         except (httpx.TransportError, openai.APIConnectionError) as caught:
             error = type(caught).__name__
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # as a backend would before it calls again, while another process is started
     raise RuntimeError(f"the service never answered: {error}")
 
 
@@ -215,7 +216,7 @@ async def _settled(place: Place, caller: Caller, video_id: str) -> str:
         while status not in ("completed", "failed") or not all(job.state.final for job in await place.jobs()):
             with contextlib.suppress(httpx.TransportError, openai.APIConnectionError):  # it may be dead just now
                 status = await caller.status(video_id)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # as a backend polls: the service is another process
     return status
 
 
