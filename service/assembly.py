@@ -40,7 +40,7 @@ from service.web.heads import BoundedHeads
 from service.web.openai_forms import OpenAIForms
 from service.web.openrouter_forms import OpenRouterForms
 from service.web.views import Views
-from service.workers import Step, Supervisor, Worker
+from service.workers import Rhythm, Step, Supervisor, Worker
 from service.workers.asking import PacedProviders
 from service.workers.eraser import Eraser
 from service.workers.mirror import Mirror
@@ -52,6 +52,20 @@ from service.workers.submitter import DoubtResolver, Submitter
 _GRACE = 5.0  # seconds for what is under way when the service stops; with what follows it stays below 10
 # Of each provider, so that one that hangs or drips takes no place from another.
 _AT_ONCE = {"submit": 16, "resolve": 8, "poll": 8, "mirror": 3, "notify": 64, "erase": 4, "models": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What is no setting, because nobody who runs the service should need it; a demonstration and tests do.
+
+    `manners` replace every provider's own, `timing` is how long things are waited for, `rhythm` that of all workers,
+    and `look_inside` False keeps videos without finding out what they show.
+    """
+
+    manners: Manners | None = None
+    timing: Timing | None = None
+    rhythm: Rhythm | None = None
+    look_inside: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,26 +125,23 @@ async def open_service(
     *,
     clock: Clock | None = None,
     chance: random.Random | None = None,
-    timing: Timing | None = None,
-    manners: Manners | None = None,
+    tuning: Tuning | None = None,
     open_status: bool = False,
-    look_inside: bool = True,
 ) -> AsyncIterator[Service]:
-    """Build the service.
-
-    `manners` replaces every provider's own, `open_status` shows the status to anybody, `look_inside` False keeps videos
-    without finding out what they show.
-    """
+    """Build the service; `open_status` shows the status to anybody."""
+    tuning = tuning or Tuning()
     clock = clock or SystemClock()
     chance = chance or secrets.SystemRandom()
     vault = Vault(config.secret_keys)
     storage = Storage.open(config.storage)
     async with AsyncExitStack() as stack:
-        records = await stack.enter_async_context(open_records(config, clock=clock, chance=chance, timing=timing))
+        records = await stack.enter_async_context(
+            open_records(config, clock=clock, chance=chance, timing=tuning.timing)
+        )
         asking = await stack.enter_async_context(provider_client())
         fetching = await stack.enter_async_context(public_client(_reachable(config)))
         telling = await stack.enter_async_context(public_client(config.allowed_private_hosts))
-        providers = _providers(config, asking, vault, manners, clock)
+        providers = _providers(config, asking, vault, tuning.manners, clock)
         store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
         examiner = Examiner(storage, log=log)
 
@@ -153,7 +164,9 @@ async def open_service(
             Eraser(records.erasures, storage, clock, chance),
             ModelLister(records.catalogue, listing, clock, chance),
         )
-        workers = {step.name: Worker[Any](step, log, concurrency=_AT_ONCE[step.name]) for step in shared}
+        workers = {
+            step.name: Worker[Any](step, log, concurrency=_AT_ONCE[step.name], rhythm=tuning.rhythm) for step in shared
+        }
         for name, alone in paced.each().items():
             for step in (
                 Submitter(store, claims, alone, callback_url, clock, chance, log),
@@ -166,11 +179,13 @@ async def open_service(
                     clock,
                     chance,
                     max_bytes=config.max_video_bytes,
-                    examine=examiner.examine if look_inside else None,
+                    examine=examiner.examine if tuning.look_inside else None,
                 ),
             ):
                 known_as = f"{step.name}:{name}"
-                workers[known_as] = Worker(step, log, name=known_as, concurrency=_AT_ONCE[step.name])
+                workers[known_as] = Worker(
+                    step, log, name=known_as, concurrency=_AT_ONCE[step.name], rhythm=tuning.rhythm
+                )
         supervisor = Supervisor(list(workers.values()), log)
         records.ledger.announce = _waker(workers)
         app = build_app(

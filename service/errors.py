@@ -21,6 +21,7 @@ idempotency key. An exception says that somebody must act, and its text says who
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 
 class ReelkeeperError(Exception):
@@ -39,12 +40,25 @@ class StoreUnavailableError(ReelkeeperError):
     """The database could not commit (disk full, locked, read-only): nothing of the work was kept."""
 
 
+class Distrust(StrEnum):
+    """Why a signature was not believed."""
+
+    MISSING = "missing_header"  # the signature, or what belongs to it, did not come
+    MALFORMED = "malformed_header"
+    CLOCK = "clock_skew"  # its timestamp is too far from our clock
+    UNMATCHED = "wrong_signature"  # another secret, or another body
+
+
 class CallbackError(ReelkeeperError):
     """A callback was refused; the text says why, without secrets."""
 
 
 class BadSignatureError(CallbackError):
-    """The signature is missing, malformed, too old, too new or wrong."""
+    """The signature is missing, malformed, too old, too new or wrong; `reason` says which."""
+
+    def __init__(self, message: str, reason: Distrust) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class BadCallbackError(CallbackError):

@@ -21,7 +21,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 
-from service.errors import BadSignatureError
+from service.errors import BadSignatureError, Distrust
 
 WINDOW_S = 300
 """How far a signed timestamp may be from our clock, in either direction. Both providers sign each retry anew."""
@@ -64,7 +64,9 @@ def verify_openrouter(keys: Sequence[bytes], header: str | None, body: bytes, no
     pairs = [part.lstrip(" ").partition("=")[::2] for part in parts]
     timestamps = [value for name, value in pairs if name == "t"]
     if len(timestamps) != 1:
-        raise BadSignatureError(f"{OPENROUTER_SIGNATURE} must hold one t=<unix seconds>, it holds {len(timestamps)}")
+        raise BadSignatureError(
+            f"{OPENROUTER_SIGNATURE} must hold one t=<unix seconds>, it holds {len(timestamps)}", Distrust.MALFORMED
+        )
     _check_time(OPENROUTER_SIGNATURE, timestamps[0], now_ms)
     signatures = [value for name, value in pairs if name == "v1"]
     _match(OPENROUTER_SIGNATURE, signatures, [_hex(key, timestamps[0], body) for key in keys])
@@ -92,7 +94,7 @@ def verify_standard(keys: Sequence[bytes], headers: Mapping[str, str], body: byt
     """
     message_id = _bounded(WEBHOOK_ID, headers.get(WEBHOOK_ID))
     if not _is_message_id(message_id):
-        raise BadSignatureError(f"{WEBHOOK_ID} must be printable ASCII without spaces and dots")
+        raise BadSignatureError(f"{WEBHOOK_ID} must be printable ASCII without spaces and dots", Distrust.MALFORMED)
     timestamp = _bounded(WEBHOOK_TIMESTAMP, headers.get(WEBHOOK_TIMESTAMP))
     _check_time(WEBHOOK_TIMESTAMP, timestamp, now_ms)
     parts = _split(WEBHOOK_SIGNATURE, headers.get(WEBHOOK_SIGNATURE), " ")
@@ -122,43 +124,47 @@ def _is_message_id(text: str) -> bool:
 def _bounded(name: str, value: str | None) -> str:
     """Return the header's text if there is any and it is short ASCII: nothing else is ever split or signed."""
     if not value:
-        raise BadSignatureError(f"{name} is missing: the callback is not signed, or a proxy took the header away")
+        raise BadSignatureError(
+            f"{name} is missing: the callback is not signed, or a proxy took the header away", Distrust.MISSING
+        )
     if len(value) > _MOST_CHARACTERS:
-        raise BadSignatureError(f"{name} is longer than {_MOST_CHARACTERS} characters")
+        raise BadSignatureError(f"{name} is longer than {_MOST_CHARACTERS} characters", Distrust.MALFORMED)
     if not value.isascii():
-        raise BadSignatureError(f"{name} holds characters that are not ASCII")
+        raise BadSignatureError(f"{name} holds characters that are not ASCII", Distrust.MALFORMED)
     return value
 
 
 def _split(name: str, value: str | None, separator: str) -> list[str]:
     parts = _bounded(name, value).split(separator, _MOST_PARTS)
     if len(parts) > _MOST_PARTS:
-        raise BadSignatureError(f"{name} has more than {_MOST_PARTS} parts")
+        raise BadSignatureError(f"{name} has more than {_MOST_PARTS} parts", Distrust.MALFORMED)
     return parts
 
 
 def _check_time(name: str, timestamp: str, now_ms: int) -> None:
     # The text itself is what was signed, so it is never rendered again; float() and int() read too many spellings.
     if not timestamp.isdigit() or len(timestamp) > _MOST_DIGITS:
-        raise BadSignatureError(f"{name} has a timestamp that is not a whole number of seconds")
+        raise BadSignatureError(f"{name} has a timestamp that is not a whole number of seconds", Distrust.MALFORMED)
     off_ms = int(timestamp) * 1000 - now_ms
     if abs(off_ms) > WINDOW_S * 1000:
         side = "ahead of" if off_ms > 0 else "behind"
         raise BadSignatureError(
             f"{name} has a timestamp {abs(off_ms) // 1000} s {side} our clock, more than the {WINDOW_S} s allowed: "
-            "an old message, or one of the two clocks is wrong"
+            "an old message, or one of the two clocks is wrong",
+            Distrust.CLOCK,
         )
 
 
 def _match(name: str, given: Sequence[str], expected: Sequence[str]) -> None:
     """Compare whole texts: a signature has exactly one spelling, so there is no decoder that could be lenient."""
     if not given:
-        raise BadSignatureError(f"{name} holds no v1 signature")
+        raise BadSignatureError(f"{name} holds no v1 signature", Distrust.MALFORMED)
     found = False
     for text in given:
         for right in expected:
             found |= hmac.compare_digest(text.encode(), right.encode())
     if not found:
         raise BadSignatureError(
-            f"{name} matches none of our secrets ({len(expected)}): they differ, or a proxy changed the body on its way"
+            f"{name} matches none of our secrets ({len(expected)}): they differ, or the body was changed on the way",
+            Distrust.UNMATCHED,
         )

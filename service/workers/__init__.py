@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
@@ -20,6 +21,14 @@ from service.errors import InterruptedWorkError, ReelkeeperError
 Pause = Callable[[float], Awaitable[object]]
 
 _LAST_WORDS = 2.0  # s, to store what was cut off
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often workers look for what they were not woken for, and renew their leases, in seconds of the machine."""
+
+    idle: float = 1.0
+    renew_every: float = 20.0
 
 
 class Item(Protocol):
@@ -57,10 +66,7 @@ class Step(Protocol[T]):
 
 
 class Worker(Generic[T]):
-    """Runs one step: at most `concurrency` items at once, each lease renewed every `renew_every` seconds.
-
-    `name` tells workers of the same step apart.
-    """
+    """Runs one step: at most `concurrency` items at once. `name` tells workers of the same step apart."""
 
     def __init__(
         self,
@@ -69,8 +75,7 @@ class Worker(Generic[T]):
         *,
         concurrency: int,
         name: str | None = None,
-        idle: float = 1.0,
-        renew_every: float = 20.0,
+        rhythm: Rhythm | None = None,
         pause: Pause = asyncio.sleep,
     ) -> None:
         self.name = name or step.name
@@ -80,8 +85,7 @@ class Worker(Generic[T]):
         self._step = step
         self._log = log.bind(step=step.name)
         self._concurrency = concurrency
-        self._idle = idle
-        self._renew_every = renew_every
+        self._rhythm = rhythm or Rhythm()
         self._pause = pause
         self._awake = asyncio.Event()
         self._stopping = False
@@ -145,7 +149,7 @@ class Worker(Generic[T]):
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(self._idle):
+            async with asyncio.timeout(self._rhythm.idle):
                 await self._awake.wait()
         except TimeoutError:
             pass
@@ -181,7 +185,7 @@ class Worker(Generic[T]):
 
     async def _keep(self, item: T, handling: asyncio.Future[str]) -> None:
         while True:
-            await self._pause(self._renew_every)
+            await self._pause(self._rhythm.renew_every)
             try:
                 kept = await self._step.renew(item)
             except ReelkeeperError as error:

@@ -19,8 +19,8 @@ import httpx
 import openai
 
 from service.sandbox.behaviours import PREFIX
+from tests.places import Place, bytes_of, losing_one_answer, open_place, playing, until
 from tests.sdk.callers import Caller, OpenAICaller, OpenRouterCaller
-from tests.sdk.places import Place, bytes_of, losing_one_answer, open_place, playing, until
 
 SDKS: Final[Mapping[str, Callable[[str, str, float | None], Caller]]] = {
     "openai": OpenAICaller,

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from structlog.testing import CapturingLogger
 from structlog.typing import FilteringBoundLogger
 
-from service.assembly import Service, http_server, listen, open_service
+from service.assembly import Service, Tuning, http_server, listen, open_service
 from service.clock import ManualClock
 from service.config import Config
 from service.model import TRANSITIONS, Artifact, Event, Job, OnUnknown, State
@@ -203,8 +203,7 @@ class World:
             log,
             clock=self.clock,
             chance=self._chance,
-            manners=self._manners,
-            look_inside=self._look_inside,
+            tuning=Tuning(manners=self._manners, look_inside=self._look_inside),
         )
         self.service = await self._parts.enter_async_context(opening)
         server = http_server(self.service.app)

@@ -14,7 +14,7 @@ from service.errors import InterruptedWorkError, StoreUnavailableError
 from service.model import Model
 from service.providers import Unanswered
 from service.store import Catalogue
-from service.workers import Worker
+from service.workers import Rhythm, Worker
 from service.workers.models import Listing, ModelLister
 from tests.turns import until
 from tests.workers.stage import Stage
@@ -185,7 +185,7 @@ async def test_no_more_are_taken_than_there_is_room_for_and_none_twice(shop: Sho
 async def test_a_provider_that_hangs_does_not_keep_the_others_waiting(shop: Shop) -> None:
     shop.alpha.hold = asyncio.Event()
     log = structlog.wrap_logger(shop.stage.logged, processors=[])
-    worker = Worker(shop.step, log, concurrency=2, idle=0.01)
+    worker = Worker(shop.step, log, concurrency=2, rhythm=Rhythm(idle=0.01))
     running = asyncio.create_task(worker.run())
     await until(lambda: [call.kwargs["job"] for call in shop.stage.logged.calls] == ["beta"])
     assert (shop.alpha.asked, await shop.kept()) == (1, ["b"])

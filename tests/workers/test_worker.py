@@ -11,7 +11,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from service.errors import InterruptedWorkError, StoreUnavailableError
-from service.workers import Supervisor, Worker
+from service.workers import Rhythm, Supervisor, Worker
 from tests.turns import until
 
 
@@ -171,7 +171,7 @@ async def test_what_is_being_claimed_when_the_service_stops_is_done_within_its_g
 async def test_a_store_that_is_away_is_said_and_waited_for(log: FilteringBoundLogger) -> None:
     step = rows("a")
     step.unavailable = StoreUnavailableError("the disk is full")
-    worker = Worker(step, log, concurrency=1, idle=0, pause=never)
+    worker = Worker(step, log, concurrency=1, rhythm=Rhythm(idle=0), pause=never)
     running = asyncio.create_task(worker.run())
     await until(lambda: worker.trouble)
     assert worker.trouble == "the disk is full"

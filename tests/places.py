@@ -10,7 +10,8 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import httpx
@@ -20,12 +21,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import service
 from service.assembly import open_records
-from service.clock import SystemClock
+from service.clock import Clock, SystemClock
 from service.config import SETTINGS, Config
 from service.model import Job
 from service.sandbox import Sandbox, serving
 from service.sandbox.downloads import VIDEOS
 from service.sandbox.jobs import ProviderJob
+from tests.clocks import FastClock
+from tests.mortal import Life
 from tests.servers import free_ports
 
 _ROOT = Path(service.__file__).parent.parent
@@ -67,11 +70,11 @@ class TakesForms:
 
 
 @contextlib.asynccontextmanager
-async def playing(speed: float = 1.0) -> AsyncIterator[Sandbox]:
+async def playing(speed: float = 1.0, clock: Clock | None = None) -> AsyncIterator[Sandbox]:
     """Run a sandbox, which sends its callbacks by itself."""
     async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
         sandbox = Sandbox(
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
             chance=random.Random(5),  # noqa: S311 - names alone come from it
             webhook_secret=_SECRET,
             client=client,
@@ -133,12 +136,15 @@ class Place:
     """A running service with a caller's key, before a sandbox.
 
     `lives` are its process ids, the living one last; `halted` tells that it stopped at the point where it was to.
+    `folder` holds everything: `reelkeeper.db`, `videos/` and what it logged, `log.jsonl`.
     """
 
-    def __init__(self, sandbox: Sandbox, url: str, key: str, settings: Mapping[str, str]) -> None:
+    def __init__(self, sandbox: Sandbox, url: str, key: str, settings: Mapping[str, str], folder: Path) -> None:
         self.sandbox = sandbox
         self.url = url
         self.key = key
+        self.settings = settings
+        self.folder = folder
         self.lives: list[int] = []
         self.halted = False
         self._config = Config.read(settings)
@@ -151,7 +157,25 @@ class Place:
     async def jobs(self) -> list[Job]:
         """Read the service's own jobs as they are on disk."""
         async with open_records(self._config) as records:
-            return await records.store.jobs()
+            return await records.store.jobs(limit=1_000_000)
+
+    def made_for(self, job_id: str) -> list[ProviderJob]:
+        """Return the jobs that the provider made for ours, which it knows by the address to call back."""
+        return [made for made in self.made if f"/{job_id}/" in (made.callback_url or "")]
+
+    async def tell(self, job_id: str) -> str:
+        """Return all that is known of a job: for whoever must find out why it did not end as it should."""
+        async with open_records(self._config) as records:
+            job = await records.store.job(job_id)
+            events = await records.store.events(job_id)
+            deliveries = await records.deliveries.of(job_id)
+        lines = [f"{job}"]
+        lines += [f"  {event.at}  {event.type}  {event.data}" for event in events]
+        lines += [f"  owed: {delivery}, tried: {attempts}" for delivery, attempts in deliveries]
+        lines += [f"  at the provider: {asdict(made)}" for made in self.made_for(job_id)]
+        with (self.folder / "log.jsonl").open(encoding="utf-8") as log:
+            lines += [f"  log: {line.rstrip()}" for line in log if job_id in line]
+        return "\n".join(lines)
 
     def signal(self, number: int) -> None:
         """Send a signal to the living process."""
@@ -173,35 +197,49 @@ def bytes_of(made: ProviderJob) -> bytes:
 
 @contextlib.asynccontextmanager
 async def open_place(
-    folder: Path, point: str | None = None, *, dedupe_window: int = 0, deadline: int = 7200, speed: float = 1.0
+    folder: Path,
+    point: str | None = None,
+    *,
+    dedupe_window: int = 0,
+    deadline: int = 7200,
+    speed: float = 1.0,
+    settings: Mapping[str, str] | None = None,
+    life: Life | None = None,
+    receivers: Collection[str] = (),
+    before: Sequence[str] = (),
 ) -> AsyncIterator[Place]:
     """Run a sandbox, and the service against it, with everything in `folder`; the service dies at `point`.
 
-    `dedupe_window` (s) is that of the caller's key, `deadline` (s) that of jobs that stay silent; `speed` is
-    the sandbox's.
+    `dedupe_window` (s) is that of the caller's key, `deadline` (s) that of jobs that stay silent; `speed` is the
+    sandbox's, on top of the clock of `life`, which the service and the sandbox have in common. `settings` are further
+    variables of the service, `receivers` (`host:port`) may be told about jobs, and `before` is a command that runs the
+    service, such as `strace`.
     """
     [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
-    async with playing(speed) as sandbox:
+    life = replace(life or Life(), port=port, point=point)
+    async with playing(speed, FastClock(life.rate, life.since)) as sandbox:
+        reachable = [f"localhost:{httpx.URL(sandbox.base_url).port}", *receivers]
         settings = {
             "REELKEEPER_PUBLIC_URL": url,
             "REELKEEPER_SECRET_KEY": secrets.token_hex(32),
             "REELKEEPER_DATABASE": f"sqlite:///{folder / 'reelkeeper.db'}",
             "REELKEEPER_STORAGE": str(folder / "videos"),
             "REELKEEPER_JOB_DEADLINE": str(deadline),
-            "REELKEEPER_ALLOWED_PRIVATE_HOSTS": f"localhost:{httpx.URL(sandbox.base_url).port}",
+            "REELKEEPER_ALLOWED_PRIVATE_HOSTS": ",".join(reachable),
             "OPENROUTER_BASE_URL": f"{sandbox.base_url}/api/v1",
             "OPENROUTER_API_KEY": "any",
             "OPENROUTER_WEBHOOK_SECRET": _SECRET,
             "LLMGATEWAY_BASE_URL": f"{sandbox.base_url}/v1",
             "LLMGATEWAY_API_KEY": "any",
+            **(settings or {}),
         }
         async with open_records(Config.read(settings)) as records:
             _, key = await records.keys.create("backend", "studio", dedupe_window_ms=dedupe_window * 1000)
-        place = Place(sandbox, url, key, settings)
-        with (folder / "log.jsonl").open("wb") as log:
+        place = Place(sandbox, url, key, settings, folder)
+        with (folder / "log.jsonl").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.sdk.mortal", str(port), *([point] if point else [])),
+                *(*before, sys.executable, "-m", "tests.mortal", life.to_json()),
                 env={name: value for name, value in os.environ.items() if name not in SETTINGS}
                 | {"PYTHONPATH": str(_ROOT)}
                 | settings,

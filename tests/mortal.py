@@ -1,10 +1,10 @@
 """The service as `reelkeeper serve` runs it, in a process that dies at a chosen point and is started again at once.
 
-    python -m tests.sdk.mortal PORT [POINT]
+    python -m tests.mortal LIFE
 
-The settings come from the environment. One process loads the code and forks for every life, so that the next one
-begins soon after a death, on the same port and files. It writes the process id of each life when that is ready, and
-`halted` when it stops. Only the first life has a `POINT`:
+The settings come from the environment, all else from `LIFE`, a `Life` as JSON. One process loads the code and forks for
+every life, so that the next one begins soon after a death, on the same port and files. It writes the process id of each
+life when that is ready, and `halted` when it stops. Only the first life has a `point`:
 
     committed   killed after the commit of a new job, before anything else
     overtaken   killed before the answer to a create, with the provider's answer recorded
@@ -17,25 +17,57 @@ begins soon after a death, on the same port and files. It writes the process id 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ParamSpec, Self, TypeVar
 
 import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs
-from service.assembly import Service, listen, open_service, serve, stop_on_signals
+from service.assembly import Service, Tuning, listen, open_service, serve, stop_on_signals
 from service.config import Config
+from service.providers import Manners
+from service.store import Timing
+from service.workers import Rhythm
+from tests.clocks import FastClock
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Method = Callable[P, Coroutine[Any, Any, T]]
 
 _ON_ITS_WAY = 0.1  # s, after which an answer has left the process
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """How the service lives, beside its settings.
+
+    `rate` and `since` make its clock. Dies only once, where `point` says.
+    """
+
+    port: int = 0
+    point: str | None = None
+    rate: float = 1.0
+    since: int = 0
+    tuning: Tuning = field(default_factory=Tuning)
+
+    def to_json(self) -> str:
+        """Return what `from_json` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        fields = json.loads(text)
+        tuning = fields.pop("tuning")
+        for name, kind in {"manners": Manners, "timing": Timing, "rhythm": Rhythm}.items():
+            tuning[name] = tuning[name] and kind(**tuning[name])
+        return cls(**fields, tuning=Tuning(**tuning))
 
 
 def _say(word: str) -> None:
@@ -127,27 +159,33 @@ async def _dying(*_: object, **__: object) -> None:
     _die()
 
 
-async def _live(port: int, point: str | None = None) -> None:
+async def _live(life: Life) -> None:
     stop = stop_on_signals()
-    with listen("127.0.0.1", port) as listener:
-        async with open_service(Config.read(), logs.logger("reelkeeper")) as service:
+    with listen("127.0.0.1", life.port) as listener:
+        opening = open_service(
+            Config.read(),
+            logs.logger("reelkeeper"),
+            clock=FastClock(life.rate, life.since),
+            tuning=life.tuning,
+        )
+        async with opening as service:
             _say(str(os.getpid()))
-            await serve(_doomed(service, point) if point else service, listener, stop)
+            await serve(_doomed(service, life.point) if life.point else service, listener, stop)
 
 
 def main() -> None:
     """Live until killed together with every life."""
-    port, *points = sys.argv[1:]
+    life = Life.from_json(sys.argv[1])
     logs.configure("json")
     while True:
-        life = os.fork()
-        if life == 0:
-            uvloop.run(_live(int(port), *points))
+        living = os.fork()
+        if living == 0:
+            uvloop.run(_live(life))
             return
-        _, status = os.waitpid(life, 0)
+        _, status = os.waitpid(living, 0)
         if not os.WIFSIGNALED(status):
             sys.exit(os.waitstatus_to_exitcode(status))
-        points = []
+        life = replace(life, point=None)
 
 
 if __name__ == "__main__":
