@@ -21,6 +21,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ParamSpec, Self, TypeVar
@@ -32,6 +33,8 @@ from service import logs
 from service.assembly import Service, Tuning, listen, open_service, serve, stop_on_signals
 from service.config import Config
 from service.providers import Manners
+from service.providers.llmgateway import LLMGateway
+from service.providers.openrouter import OpenRouter
 from service.store import Timing
 from service.workers import Rhythm
 from tests.clocks import FastClock
@@ -40,6 +43,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 Method = Callable[P, Coroutine[Any, Any, T]]
 
+_AGAIN_AFTER = 0.2  # s
 _ON_ITS_WAY = 0.1  # s, after which an answer has left the process
 
 
@@ -47,7 +51,9 @@ _ON_ITS_WAY = 0.1  # s, after which an answer has left the process
 class Life:
     """How the service lives, beside its settings.
 
-    `rate` and `since` make its clock. Dies only once, where `point` says.
+    `rate` and `since` make its clock, `submit_seconds` is how long a provider may take to answer a submission (None: as
+    long as its own file says). Dies only once, where `point` says; `stubborn`, it is also started again when it ends by
+    itself, as process managers do: its database or its storage may have been out of order.
     """
 
     port: int = 0
@@ -55,6 +61,8 @@ class Life:
     rate: float = 1.0
     since: int = 0
     tuning: Tuning = field(default_factory=Tuning)
+    submit_seconds: float | None = None
+    stubborn: bool = False
 
     def to_json(self) -> str:
         """Return what `from_json` reads."""
@@ -161,6 +169,8 @@ async def _dying(*_: object, **__: object) -> None:
 
 async def _live(life: Life) -> None:
     stop = stop_on_signals()
+    if life.submit_seconds is not None:
+        OpenRouter.submit_seconds = LLMGateway.submit_seconds = life.submit_seconds
     with listen("127.0.0.1", life.port) as listener:
         opening = open_service(
             Config.read(),
@@ -184,7 +194,9 @@ def main() -> None:
             return
         _, status = os.waitpid(living, 0)
         if not os.WIFSIGNALED(status):
-            sys.exit(os.waitstatus_to_exitcode(status))
+            if not life.stubborn or os.waitstatus_to_exitcode(status) == 0:
+                sys.exit(os.waitstatus_to_exitcode(status))
+            time.sleep(_AGAIN_AFTER)
         life = replace(life, point=None)
 
 

@@ -10,7 +10,7 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -69,10 +69,33 @@ class TakesForms:
         await self._app({**scope, "headers": headers.raw}, read, send)
 
 
+class Door:
+    """A provider's socket: closed, whoever connects is refused; opened again, it has the same address."""
+
+    def __init__(self) -> None:
+        self._socket = contextlib.AsyncExitStack()
+        self._port = 0
+
+    async def open(self, sandbox: Sandbox) -> None:
+        """Let the sandbox answer."""
+        url = await self._socket.enter_async_context(serving(sandbox, port=self._port))
+        self._port = httpx.URL(url).port or 0
+
+    async def close(self) -> None:
+        """Cut every connection, and take none."""
+        await self._socket.aclose()
+
+
+Overhear = Callable[[httpx.Request], Awaitable[None]]
+
+
 @contextlib.asynccontextmanager
-async def playing(speed: float = 1.0, clock: Clock | None = None) -> AsyncIterator[Sandbox]:
-    """Run a sandbox, which sends its callbacks by itself."""
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+async def playing(
+    speed: float = 1.0, clock: Clock | None = None, *, door: Door | None = None, overhear: Sequence[Overhear] = ()
+) -> AsyncIterator[Sandbox]:
+    """Run a sandbox behind `door`, which sends its callbacks by itself; each of `overhear` is shown them before."""
+    door = door or Door()
+    async with httpx.AsyncClient(trust_env=False, timeout=10, event_hooks={"request": [*overhear]}) as client:
         sandbox = Sandbox(
             clock=clock or SystemClock(),
             chance=random.Random(5),  # noqa: S311 - names alone come from it
@@ -81,13 +104,14 @@ async def playing(speed: float = 1.0, clock: Clock | None = None) -> AsyncIterat
             speed=speed,
         )
         sandbox.app.add_middleware(TakesForms)
-        async with serving(sandbox):
-            telling = asyncio.create_task(sandbox.run())
-            try:
-                yield sandbox
-            finally:
-                telling.cancel()
-                await asyncio.wait({telling})
+        await door.open(sandbox)
+        telling = asyncio.create_task(sandbox.run())
+        try:
+            yield sandbox
+        finally:
+            telling.cancel()
+            await asyncio.wait({telling})
+            await door.close()
 
 
 @contextlib.asynccontextmanager
@@ -207,18 +231,20 @@ async def open_place(
     life: Life | None = None,
     receivers: Collection[str] = (),
     before: Sequence[str] = (),
+    door: Door | None = None,
+    overhear: Sequence[Overhear] = (),
 ) -> AsyncIterator[Place]:
     """Run a sandbox, and the service against it, with everything in `folder`; the service dies at `point`.
 
     `dedupe_window` (s) is that of the caller's key, `deadline` (s) that of jobs that stay silent; `speed` is the
     sandbox's, on top of the clock of `life`, which the service and the sandbox have in common. `settings` are further
     variables of the service, `receivers` (`host:port`) may be told about jobs, and `before` is a command that runs the
-    service, such as `strace`.
+    service, such as `strace`. `door` and `overhear` are those of `playing`.
     """
     [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     life = replace(life or Life(), port=port, point=point)
-    async with playing(speed, FastClock(life.rate, life.since)) as sandbox:
+    async with playing(speed, FastClock(life.rate, life.since), door=door, overhear=overhear) as sandbox:
         reachable = [f"localhost:{httpx.URL(sandbox.base_url).port}", *receivers]
         settings = {
             "REELKEEPER_PUBLIC_URL": url,
