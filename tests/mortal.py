@@ -4,14 +4,8 @@
 
 The settings come from the environment, all else from `LIFE`, a `Life` as JSON. One process loads the code and forks for
 every life, so that the next one begins soon after a death, on the same port and files. It writes the process id of each
-life when that is ready, and `halted` when it stops. Only the first life has a `point`:
-
-    committed   killed after the commit of a new job, before anything else
-    overtaken   killed before the answer to a create, with the provider's answer recorded
-    answered    killed after the answer to a create, before anything else
-    claimed     killed after the commit that says that the provider is called now, before the call
-    called      killed with the provider's answer in hand, before it is recorded
-    halted      stopped (SIGSTOP) after the commit of a new job; whoever wants it to go on sends SIGCONT
+life when that is ready, and the name of its point when that is reached. Only the first life has a `point`, one of
+`POINTS`: a way to wrap what `open_service` built, of which nothing in the service knows.
 """
 
 from __future__ import annotations
@@ -20,31 +14,34 @@ import asyncio
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ParamSpec, Self, TypeVar
+from functools import partial
+from typing import Any, Final, Self
 
 import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import logs
+from service import logs, outbound, storage
 from service.assembly import Service, Tuning, listen, open_service, serve, stop_on_signals
 from service.config import Config
+from service.db import load_queries
+from service.model import Report, Source, Status
 from service.providers import Manners
 from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
 from service.store import Timing
-from service.workers import Rhythm
+from service.workers import Rhythm, notifier
 from tests.clocks import FastClock
-
-P = ParamSpec("P")
-T = TypeVar("T")
-Method = Callable[P, Coroutine[Any, Any, T]]
 
 _AGAIN_AFTER = 0.2  # s
 _ON_ITS_WAY = 0.1  # s, after which an answer has left the process
+_PIECE = 512  # bytes in which a small video passes, so that there is a middle
+_PART = 1024  # bytes of it that are one part of an upload
+_QUERIES = load_queries()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,93 +75,258 @@ class Life:
         return cls(**fields, tuning=Tuning(**tuning))
 
 
+End = Callable[[], None]
+"""What happens where a point is reached: it says so and dies, as a rule."""
+Method = Callable[..., Coroutine[Any, Any, Any]]
+Change = Callable[[str, Mapping[str, Any]], bool]
+"""Tells a change of the database by its SQL and parameters."""
+
+
 def _say(word: str) -> None:
     sys.stdout.write(f"{word}\n")
     sys.stdout.flush()
 
 
-def _die() -> None:
+def _die(point: str) -> None:
+    _say(point)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _halt() -> None:
-    _say("halted")
+def _halt(point: str) -> None:
+    _say(point)
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def _after(method: Method[P, T], then: Callable[[], None]) -> Method[P, T]:
-    """Return the method with what happens once, as soon as it has returned something."""
-    happened: list[bool] = []
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where the service can die: `says` where that is, in words, and `arm` wraps what it is built of.
 
-    async def called(*args: P.args, **kwargs: P.kwargs) -> T:
-        value = await method(*args, **kwargs)
-        if value and not happened:
-            happened.append(True)
-            then()
-        return value
+    `end` is death, of the process itself, or something else of which it dies by another's hand.
+    """
 
-    return called
+    says: str
+    arm: Callable[[Service, End], Service | None]
+    end: Callable[[str], None] = _die
 
 
-def _without_beginning(method: Method[P, T]) -> Method[P, T]:
-    """Return the method as one that never does its work."""
+class _MortalConnection:
+    """A connection that meets its end when it is about to commit a change (`before`), or as soon as that is on disk."""
 
-    async def called(*args: P.args, **kwargs: P.kwargs) -> T:
+    def __init__(self, connection: sqlite3.Connection, change: Change, end: End, *, before: bool) -> None:
+        self._connection = connection
+        self._change = change
+        self._end = end
+        self._before = before
+        self._changed = False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._connection, name)
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | tuple[()] = ()) -> sqlite3.Cursor:
+        last = sql == "COMMIT" and self._changed
+        if last and self._before:
+            self._end()
+        cursor = self._connection.execute(sql, parameters)
+        if last:
+            self._end()
+        self._changed = self._changed or (isinstance(parameters, Mapping) and self._change(sql, parameters))
+        return cursor
+
+
+def _at_commit(change: Change, *, before: bool) -> Callable[[Service, End], None]:
+    def arm(service: Service, end: End) -> None:
+        writer = service.records.ledger.db._writer  # type: ignore[attr-defined] # it is SQLite's
+        writer._connection = _MortalConnection(writer._connection, change, end, before=before)
+
+    return arm
+
+
+def _query(name: str) -> Change:
+    return lambda sql, _: sql == _QUERIES[name]
+
+
+def _event(event: str, source: Source | None = None) -> Change:
+    """Return what tells a transition: each one writes its event, and no other does."""
+
+    def writes(sql: str, parameters: Mapping[str, Any]) -> bool:
+        if sql != _QUERIES["insert_event"] or parameters["type"] != event:
+            return False
+        return source is None or json.loads(parameters["data"]).get("source") == source
+
+    return writes
+
+
+def _wrap(owner: object, name: str, wrapper: Callable[[Method], Method]) -> None:
+    setattr(owner, name, wrapper(getattr(owner, name)))
+
+
+def _when_called(
+    owner: Callable[[Service], object], name: str, when: Callable[..., bool] = lambda *_, **__: True
+) -> Callable[[Service, End], None]:
+    """Return what makes the service meet its end where a method is called, before that does anything."""
+
+    def arm(service: Service, end: End) -> None:
+        def dying(method: Method) -> Method:
+            async def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the method takes and returns
+                if when(*args, **kwargs):
+                    end()
+                return await method(*args, **kwargs)
+
+            return called
+
+        _wrap(owner(service), name, dying)
+
+    return arm
+
+
+def _last_poll(_job_id: str, report: Report, source: Source, **_: object) -> bool:
+    return source is Source.POLL and report.status is Status.COMPLETED
+
+
+def _without_beginning(method: Method) -> Method:
+    async def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the method takes and returns
         await asyncio.Event().wait()
         return await method(*args, **kwargs)
 
     return called
 
 
-def _without_end(method: Method[P, T]) -> Method[P, T]:
-    """Return the method as one that does its work and never returns."""
-
-    async def called(*args: P.args, **kwargs: P.kwargs) -> T:
-        value = await method(*args, **kwargs)
-        await asyncio.Event().wait()
-        return value
+def _without_end(method: Method) -> Method:
+    async def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the method takes and returns
+        await method(*args, **kwargs)
+        return await asyncio.Event().wait()
 
     return called
 
 
-def _dying_once_it_answered(app: ASGIApp) -> ASGIApp:
-    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
-        async def sent(message: Message) -> None:
-            await send(message)
-            if scope["method"] == "POST" and message["type"] == "http.response.body":
-                asyncio.get_running_loop().call_later(_ON_ITS_WAY, _die)
-
-        await app(scope, receive, sent)
-
-    return answering
+def _overtaken(service: Service, end: End) -> None:
+    _wrap(service.records.store, "create_job", _without_end)
+    _at_commit(_event("job.running"), before=False)(service, end)
 
 
-def _doomed(service: Service, point: str) -> Service:
-    """Return the service with its death built in."""
-    store, claims = service.records.store, service.records.claims
-    if point in ("committed", "answered"):  # nobody is quicker than the death
-        claims.claim_queued = _without_beginning(claims.claim_queued)  # type: ignore[method-assign]
-    match point:
-        case "committed":
-            store.create_job = _after(store.create_job, _die)  # type: ignore[method-assign]
-        case "overtaken":
-            store.create_job = _without_end(store.create_job)  # type: ignore[method-assign]
-            store.submitted = _after(store.submitted, _die)  # type: ignore[method-assign]
-        case "answered":
-            return replace(service, app=_dying_once_it_answered(service.app))
-        case "claimed":
-            claims.claim_queued = _after(claims.claim_queued, _die)  # type: ignore[method-assign]
-        case "called":
-            store.submitted = _dying  # type: ignore[method-assign]
-        case "halted":
-            store.create_job = _after(store.create_job, _halt)  # type: ignore[method-assign]
-        case _:
-            raise ValueError(point)
-    return service
+def _answered(service: Service, end: End) -> Service:
+    _wrap(service.records.claims, "claim_queued", _without_beginning)  # nobody is quicker than the death
+
+    def dying(app: ASGIApp) -> ASGIApp:
+        async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+            async def sent(message: Message) -> None:
+                await send(message)
+                if scope["method"] == "POST" and message["type"] == "http.response.body":
+                    asyncio.get_running_loop().call_later(_ON_ITS_WAY, end)
+
+            await app(scope, receive, sent)
+
+        return answering
+
+    return replace(service, app=dying(service.app))
 
 
-async def _dying(*_: object, **__: object) -> None:
-    _die()
+def _halted(service: Service, end: End) -> None:
+    def halting(method: Method) -> Method:
+        halted: list[bool] = []
+
+        async def called(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the method takes and returns
+            value = await method(*args, **kwargs)
+            if not halted:
+                halted.append(True)
+                end()
+            return value
+
+        return called
+
+    _wrap(service.records.store, "create_job", halting)
+
+
+def _downloading(_: Service, end: End) -> None:
+    chunks = outbound.Download.chunks
+
+    async def half(download: outbound.Download) -> AsyncIterator[bytes]:
+        came = 0
+        async for chunk in chunks(download):
+            for start in range(0, len(chunk), _PIECE):
+                piece = chunk[start : start + _PIECE]
+                came += len(piece)
+                if 2 * came >= (download.length or 0):
+                    end()
+                yield piece
+
+    setattr(outbound.Download, chunks.__name__, half)
+
+
+def _uploading(service: Service, end: End) -> None:
+    storage._PART_BYTES = _PART  # videos of the sandbox are smaller than one part
+
+    async def half(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        whole = b"".join([chunk async for chunk in chunks])
+        for start in range(0, len(whole) // 2, _PIECE):
+            yield whole[start : start + _PIECE]
+        end()
+        await asyncio.Event().wait()
+
+    def halving(put: Method) -> Method:
+        return lambda key, chunks, **kwargs: put(key, half(chunks), **kwargs)
+
+    _wrap(service.storage, "put", halving)
+
+
+POINTS: Final[Mapping[str, Point]] = {
+    "accepting": Point("in the transaction that accepts a job", _at_commit(_event("job.queued"), before=True)),
+    "committed": Point("a job is accepted, and not answered", _at_commit(_event("job.queued"), before=False)),
+    "overtaken": Point("the same, and the provider has it already", _overtaken),
+    "answered": Point("a job is accepted and answered, and nothing else was done", _answered),
+    "halted": Point("a job is accepted: whoever stopped it (SIGSTOP) sends SIGCONT", _halted, _halt),
+    "claiming": Point(
+        "in the transaction that says that the provider is called", _at_commit(_event("job.submitting"), before=True)
+    ),
+    "claimed": Point(
+        "that is on disk, and the provider not called", _at_commit(_event("job.submitting"), before=False)
+    ),
+    "called": Point(
+        "the provider's answer is in hand, and not recorded", _when_called(lambda s: s.records.store, "submitted")
+    ),
+    "binding": Point("in the transaction that records it", _at_commit(_event("job.running"), before=True)),
+    "bound": Point("it is recorded, and nobody knows", _at_commit(_event("job.running"), before=False)),
+    "verified": Point(
+        "a callback is verified, and not written down", _when_called(lambda s: s.records.store, "receive")
+    ),
+    "receiving": Point(
+        "in the transaction that keeps and applies it",
+        _at_commit(_event("job.mirroring", Source.CALLBACK), before=True),
+    ),
+    "received": Point(
+        "it is on disk, and not answered", _at_commit(_event("job.mirroring", Source.CALLBACK), before=False)
+    ),
+    "polled": Point(
+        "a poll's answer is in hand, and not applied", _when_called(lambda s: s.records.store, "apply", _last_poll)
+    ),
+    "applying": Point(
+        "in the transaction that applies it", _at_commit(_event("job.mirroring", Source.POLL), before=True)
+    ),
+    "applied": Point("it is applied, and nobody knows", _at_commit(_event("job.mirroring", Source.POLL), before=False)),
+    "downloading": Point("half of the video came", _downloading),
+    "uploading": Point("half of it is handed to storage", _uploading, _say),
+    "uploaded": Point(
+        "all of it is in storage, and not recorded", _when_called(lambda s: s.records.claims, "keep_artifact")
+    ),
+    "keeping": Point("in the transaction that records it", _at_commit(_query("upsert_artifact"), before=True)),
+    "kept": Point("it is recorded, and the job not completed", _at_commit(_query("upsert_artifact"), before=False)),
+    "completing": Point("in the transaction that completes the job", _at_commit(_event("job.completed"), before=True)),
+    "completed": Point("it is completed, and nobody knows", _at_commit(_event("job.completed"), before=False)),
+    "telling": Point("a delivery is claimed, and not sent", _when_called(lambda _: notifier, "post")),
+    "told": Point(
+        "it is answered with 2xx, and that is not recorded",
+        _when_called(lambda s: s.records.deliveries, "delivered"),
+    ),
+    "noting": Point("in the transaction that records it", _at_commit(_query("end_delivery"), before=True)),
+    "noted": Point("it is recorded, and nobody knows", _at_commit(_query("end_delivery"), before=False)),
+}
+"""Every point, in the order in which a job comes by; "in a transaction" is just before its COMMIT."""
+
+
+def _doomed(service: Service, name: str) -> Service:
+    """Return the service with its end built in."""
+    point = POINTS[name]
+    return point.arm(service, partial(point.end, name)) or service
 
 
 async def _live(life: Life) -> None:

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from inspect import isawaitable
 from pathlib import Path
 
 import httpx
@@ -41,9 +42,12 @@ _BAD_GATEWAY = (
 
 
 async def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Wait for what another process does. Raises TimeoutError when it does not."""
+    """Wait for what another process does; `condition` may have to be awaited. Raises TimeoutError when it does not."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - another process cannot set an event here
+        while True:
+            found = condition()
+            if await found if isawaitable(found) else found:
+                return
             await asyncio.sleep(_LOOK_EVERY)
 
 
@@ -159,7 +163,7 @@ async def losing_one_answer(url: str) -> AsyncIterator[str]:
 class Place:
     """A running service with a caller's key, before a sandbox.
 
-    `lives` are its process ids, the living one last; `halted` tells that it stopped at the point where it was to.
+    `lives` are its process ids, the living one last; `reached` names the points of `tests.mortal` that it came to.
     `folder` holds everything: `reelkeeper.db`, `videos/` and what it logged, `log.jsonl`.
     """
 
@@ -170,13 +174,18 @@ class Place:
         self.settings = settings
         self.folder = folder
         self.lives: list[int] = []
-        self.halted = False
+        self.reached: list[str] = []
         self._config = Config.read(settings)
 
     @property
     def made(self) -> list[ProviderJob]:
         """The jobs that the provider made, and bills."""
         return self.sandbox.ledger.jobs()
+
+    @property
+    def halted(self) -> bool:
+        """Whether it stopped where it was to."""
+        return "halted" in self.reached
 
     async def jobs(self) -> list[Job]:
         """Read the service's own jobs as they are on disk."""
@@ -208,10 +217,10 @@ class Place:
     async def follow(self, said: asyncio.StreamReader) -> None:
         """Take note of what the process says, until it says no more."""
         async for line in said:
-            if line == b"halted\n":
-                self.halted = True
-            else:
+            if line[:1].isdigit():
                 self.lives.append(int(line))
+            else:
+                self.reached.append(line.decode().strip())
 
 
 def bytes_of(made: ProviderJob) -> bytes:
