@@ -16,7 +16,7 @@ Row 1: what touches the outside, and knows nothing of jobs.
     logs.py          one line per event, without secrets and signed URLs
     outbound.py      HTTP to providers, and to strangers (public addresses only)
     vault.py         keys derived from the secret key, and what is sealed with them
-    db/              the Database seam; sqlite.py; queries/ (every query, named); migrations/
+    db/              the Database seam; sqlite.py; backup.py; queries/ (every query, named); migrations/
 
 Row 2: the domain on top of it.
     store/           one method per sentence of the domain, each one transaction
@@ -34,6 +34,6 @@ Row 4: what is run.
     check.py         `reelkeeper check`
     stage.py         `reelkeeper sandbox` and `demo`: a sandbox, and a service that plays against it
     tables.py        rows of keys and jobs, for people and for programs
-    commands/        `reelkeeper keys` and `jobs`
+    commands/        `reelkeeper keys`, `jobs` and `backup`
     __main__.py      the command line
 """

@@ -32,14 +32,14 @@ from service.providers import ListsModels, Manners, Provider
 from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
-from service.store import Catalogue, Claims, Deliveries, Erasures, KeyStore, Ledger, Store, Timing
+from service.store import Backups, Catalogue, Claims, Deliveries, Erasures, KeyStore, Ledger, Store, Timing
 from service.vault import Vault
 from service.web import build_app
 from service.web.deliveries import Composer
 from service.web.heads import BoundedHeads
 from service.web.openai_forms import OpenAIForms
 from service.web.openrouter_forms import OpenRouterForms
-from service.web.views import Views
+from service.web.views import Views, rfc3339
 from service.workers import Rhythm, Step, Supervisor, Worker
 from service.workers.asking import PacedProviders
 from service.workers.eraser import Eraser
@@ -80,6 +80,7 @@ class Records:
     erasures: Erasures
     catalogue: Catalogue
     keys: KeyStore
+    backups: Backups
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ async def open_records(
             Erasures(ledger, ids, timing),
             Catalogue(db),
             KeyStore(db, clock, ids),
+            Backups(ledger, timing),
         )
     finally:
         await db.close()
@@ -138,6 +140,7 @@ async def open_service(
         records = await stack.enter_async_context(
             open_records(config, clock=clock, chance=chance, timing=tuning.timing)
         )
+        await _go_on_from_backup(records.backups, log)
         asking = await stack.enter_async_context(provider_client())
         fetching = await stack.enter_async_context(public_client(_reachable(config)))
         telling = await stack.enter_async_context(public_client(config.allowed_private_hosts))
@@ -262,6 +265,19 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+async def _go_on_from_backup(backups: Backups, log: FilteringBoundLogger) -> None:
+    # Here and not where the database is opened: commands may look into a backup, which stays one until it is served.
+    restored = await backups.restore()
+    if restored is not None:
+        log.warning(
+            "serve.restored",
+            taken_at=rfc3339(restored.taken_at),
+            in_doubt=restored.in_doubt,
+            advice="jobs that were queued then may have been submitted since: a callback adopts them, their deadline "
+            "ends them, and none is paid for again that was not meant to be",
+        )
 
 
 class _Server(uvicorn.Server):

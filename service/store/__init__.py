@@ -2,7 +2,7 @@
 
 `jobs` speaks for callers, callbacks and operators (`accepting` is how a call becomes a job, once), `claims` for
 workers, `deliveries` for what callers are owed, `catalogue` for models, `erasures` for files of deleted jobs, `keys`
-for API keys; `transaction` is what their sentences are made of.
+for API keys, `backups` for copies of the database; `transaction` is what their sentences are made of.
 """
 
 from service.store.accepting import (
@@ -18,6 +18,7 @@ from service.store.accepting import (
     OutOfCredits,
     RateLimited,
 )
+from service.store.backups import Backups, Restoration
 from service.store.catalogue import Catalogue
 from service.store.claims import Claims
 from service.store.deliveries import Deliveries
@@ -27,6 +28,7 @@ from service.store.keys import KeyStore
 from service.store.transaction import Ledger, Timing
 
 __all__ = [
+    "Backups",
     "Call",
     "Catalogue",
     "Claims",
@@ -47,6 +49,7 @@ __all__ = [
     "Overview",
     "RateLimited",
     "Receipt",
+    "Restoration",
     "Store",
     "Timing",
     "Verdict",

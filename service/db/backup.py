@@ -1,0 +1,115 @@
+"""A copy of a database that is in use: one moment of it, whole and checked, that stands under its name only then."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from service.db import load_queries
+from service.errors import StoreUnavailableError
+
+Progress = Callable[[int, int], None]
+"""Told after each step how many pages are copied, and of how many."""
+
+_PAGES = 1_000  # in one step
+_BUSY_S = 5.0
+_BESIDE = ("-wal", "-shm", "-journal")
+
+
+def back_up(
+    database: Path, target: Path, *, taken_at: int, overwrite: bool = False, progress: Progress | None = None
+) -> int:
+    """Copy the `database` to `target`, readable by its owner alone; return its size in bytes.
+
+    It may be served meanwhile, also by other processes: nobody waits for the copy. The copy carries `taken_at` (unix
+    ms), by which a service that opens it knows that it is one. Raises OSError for what the target's folder does not
+    allow, FileExistsError when something is there and is not to be replaced, StoreUnavailableError for a database that
+    cannot be read.
+    """
+    _check(database, target, overwrite=overwrite)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)  # mode 0600
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        with _blame(database):
+            _copy(database, part, progress or (lambda _done, _all: None))
+            _note(part, taken_at)
+        _sync(part)
+        _check(database, target, overwrite=overwrite)  # it took a while
+        size = part.stat().st_size
+        part.replace(target)
+        _sync(target.parent)
+    except BaseException:
+        for each in (part, *(Path(f"{part}{beside}") for beside in _BESIDE)):
+            each.unlink(missing_ok=True)
+        raise
+    return size
+
+
+def _check(database: Path, target: Path, *, overwrite: bool) -> None:
+    if not database.is_file():
+        raise FileNotFoundError(f"there is no database {database}; REELKEEPER_DATABASE names another one, perhaps")
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder; name a file in it, for example {target / 'reelkeeper.db'}")
+    if not target.parent.is_dir():
+        raise NotADirectoryError(f"there is no folder {target.parent}; make it, or name a file elsewhere")
+    if any(Path(f"{target}{beside}").exists() for beside in _BESIDE) or (target.exists() and target.samefile(database)):
+        # Whoever opens it next would play the old journal into the new file.
+        raise FileExistsError(f"{target} is a database that is in use, or was not closed; name another file")
+    if not overwrite and target.exists():
+        raise FileExistsError(f"{target} is there already; name another file, or replace it with --force")
+
+
+def _copy(database: Path, part: Path, progress: Progress) -> None:
+    # Opened for reading: a copy changes nothing, not even the form of a database that is older than this program.
+    source = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_S)
+    with closing(source), closing(sqlite3.connect(part, isolation_level=None)) as copy:
+        for setting in ("journal_mode = OFF", "synchronous = OFF"):  # it counts only when it is whole, and is synced
+            copy.execute(f"PRAGMA {setting}")
+        # SQLite's backup begins anew whenever somebody writes between two of its steps: under load it never ended.
+        # A transaction that has read holds one moment for all of them, and in WAL mode no writer waits for it.
+        source.execute("BEGIN")
+        source.execute("PRAGMA schema_version").fetchone()
+        source.backup(copy, pages=_PAGES, progress=lambda _, left, pages: progress(pages - left, pages))
+        source.execute("ROLLBACK")
+
+
+def _note(part: Path, taken_at: int) -> None:
+    """Make it a file that stands alone, write into it what it is, and look whether it is whole."""
+    with closing(sqlite3.connect(part, isolation_level=None)) as copy:
+        copy.execute("PRAGMA journal_mode = DELETE")
+        try:
+            copy.execute(load_queries()["note_backup"], {"taken_at": taken_at})
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
+            raise StoreUnavailableError(
+                "the database is no Reelkeeper's, or of one that could not be copied while it runs: stop it and copy "
+                "the file, or bring it up to date with `reelkeeper migrate`"
+            ) from error
+        [found, *_] = [row[0] for row in copy.execute("PRAGMA quick_check")]
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"the copy is not whole: {found}")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _blame(database: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreUnavailableError(
+            f"{database} could not be copied ({error}): check that it is a database, its permissions, and the room on "
+            "the disk of the copy"
+        ) from error
