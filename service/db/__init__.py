@@ -44,6 +44,10 @@ class Database(Protocol):
         """Run `work` on a snapshot of what is committed; it cannot write."""
         ...
 
+    async def check(self) -> None:
+        """Raise StoreUnavailableError for what will keep us from writing if nobody acts: a disk that is nearly full."""
+        ...
+
     async def close(self) -> None:
         """Finish what is waiting and let the file go."""
         ...

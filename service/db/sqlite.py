@@ -11,8 +11,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -21,6 +20,7 @@ import aiosqlite
 
 from service.clock import Clock
 from service.db import Row, Tx, load_queries
+from service.db.guard import Guard, Limits, unusable_now
 from service.errors import ConfigurationError, StoreUnavailableError
 
 T = TypeVar("T")
@@ -33,8 +33,11 @@ _BUSY_MS = 2_000  # a caller may try again, and stopping must not wait long
 class SQLiteDatabase:
     """A `Database` in one file. Open it with `open`, which also migrates it."""
 
-    def __init__(self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+    def __init__(
+        self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection, limits: Limits | None = None
+    ) -> None:
         self.path = path
+        self._guard = Guard(path, limits or Limits())
         self._writer = writer
         self._reader = reader
         self._queries = load_queries()
@@ -43,18 +46,20 @@ class SQLiteDatabase:
         self._closed = False
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock) -> Self:
+    async def open(cls, path: Path, clock: Clock, limits: Limits | None = None) -> Self:
         """Create the file if need be (readable by its owner alone), migrate it, and connect.
 
-        Raises ConfigurationError when the path cannot be a database, StoreUnavailableError when it is locked.
+        `limits` are those of the disk. Raises ConfigurationError when the path cannot be a database, and
+        StoreUnavailableError when it is locked, or its disk is full, read-only or broken.
         """
         if sqlite3.sqlite_version_info < _OLDEST:
             raise ConfigurationError([f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed"])
         uri = _create(path)
         writer = reader = None
         try:
+            usual = (limits or Limits()).log_usual
             writer = await _connect(path)
-            await _on_thread(writer, lambda connection: _prepare(connection, clock))
+            await _on_thread(writer, lambda connection: _prepare(connection, clock, usual))
             reader = await _connect(f"{uri}?mode=ro")
             await _on_thread(reader, _dress)
         except BaseException as error:
@@ -63,9 +68,10 @@ class SQLiteDatabase:
                     await connection.close()
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CANTOPEN")):
                 raise _unusable(path, str(error)) from error
-            with _blame(path):
-                raise
-        return cls(path, writer, reader)
+            if isinstance(error, sqlite3.DatabaseError):
+                raise unusable_now(path, error) from error
+            raise
+        return cls(path, writer, reader, limits)
 
     async def run(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction that waiting works share; return its value after the commit is durable."""
@@ -75,7 +81,7 @@ class SQLiteDatabase:
         self._waiting.append((work, future))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.create_task(self._commit_waiting())
-        with _blame(self.path):
+        with self._guard.blame():
             return await future
 
     async def read(self, work: Callable[[Tx], T]) -> T:
@@ -90,8 +96,14 @@ class SQLiteDatabase:
             finally:
                 connection.execute("ROLLBACK")
 
-        with _blame(self.path):
+        with self._guard.blame():
             return await _on_thread(self._reader, snapshot)
+
+    async def check(self) -> None:
+        """Raise StoreUnavailableError for what will keep us from writing if nobody acts."""
+        trouble = await self.read(lambda _: self._guard.trouble())
+        if trouble is not None:
+            raise StoreUnavailableError(trouble)
 
     async def close(self) -> None:
         """Commit what is waiting, then close both connections."""
@@ -109,6 +121,7 @@ class SQLiteDatabase:
             works = [work for work, _ in batch]
 
             def commit(connection: sqlite3.Connection, works: Sequence[Callable[[Tx], Any]] = works) -> list[Any]:
+                self._guard.admit(connection)
                 return _commit(connection, self._queries, works)
 
             try:
@@ -202,7 +215,10 @@ async def _on_thread(connection: aiosqlite.Connection, work: Callable[[sqlite3.C
 def _create(path: Path) -> str:
     """Make sure that the file is there; return its URI."""
     try:
+        missing = [folder for folder in path.absolute().parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            _sync(folder.parent)  # SQLite itself syncs only the folder that the file is in
         # Never opened when it exists: closing it again would drop the locks that SQLite holds on it in this process.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
@@ -212,18 +228,27 @@ def _create(path: Path) -> str:
     return path.absolute().as_uri()
 
 
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _unusable(path: Path, reason: str) -> ConfigurationError:
     return ConfigurationError(
         [f"REELKEEPER_DATABASE: {path} cannot be used ({reason}); for example sqlite:///var/reelkeeper.db"]
     )
 
 
-def _prepare(connection: sqlite3.Connection, clock: Clock) -> None:
+def _prepare(connection: sqlite3.Connection, clock: Clock, log_usual: int) -> None:
     """Set what durability and speed need, then bring the schema up to date."""
     _use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA wal_autocheckpoint = 10000")  # pages: fewer pauses, measured a third faster
+    connection.execute(f"PRAGMA journal_size_limit = {log_usual}")  # what the log shrinks to, once it was larger
     _dress(connection)
     _migrate(connection, clock)
 
@@ -286,17 +311,3 @@ def _statements(script: str) -> list[str]:
             statements.append(current)
             current = ""
     return [*statements, current]  # what is left over is blank, or a mistake that SQLite shall name
-
-
-@contextmanager
-def _blame(path: Path) -> Iterator[None]:
-    """Raise StoreUnavailableError for what the disk, the file or a lock did; a broken rule is a bug and stays one."""
-    try:
-        yield
-    except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError):
-        raise
-    except sqlite3.DatabaseError as error:
-        raise StoreUnavailableError(
-            f"the database {path} could not be used ({error}): "
-            "check its disk, its permissions and who else holds it locked"
-        ) from error

@@ -373,8 +373,9 @@ class Store:
         return await self._ledger.db.read(work)
 
     async def probe(self) -> None:
-        """Write something and commit it, or raise StoreUnavailableError."""
+        """Write something and commit it; raise StoreUnavailableError when that fails, or will soon if nobody acts."""
         await self._ledger.db.run(lambda tx: tx.do("probe", now=self._ledger.clock.now()))
+        await self._ledger.db.check()
 
 
 def _let_go(tx: Transaction, job: Job) -> None:
