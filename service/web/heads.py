@@ -20,14 +20,20 @@ class BoundedHeads(HttpToolsProtocol):
     Counted are the bytes since the parser last completed a head, a message, or gave a part of a body, so chunk
     extensions and trailers have the same limit. They are counted in pieces of 16 KiB at most, from the first one that
     completes nothing, so a head may be that much larger. Between requests uvicorn's `timeout_keep_alive` is in force.
-    A client that sends on without waiting for answers may have `most_waiting` requests waiting, and some in a piece.
+    A head has `most_headers`: each takes a hundred bytes beyond its own. Trailers count as well, and nobody reads them:
+    what a proxy takes out of a head must not come back behind the body. A client that sends on without waiting for
+    answers may have `most_waiting` requests waiting, and some in a piece. What is left of a body when its answer was
+    sent is thrown away for `linger_seconds`, so that an honest client gets to see the answer.
     """
 
     head_bytes = 65_536
     head_seconds = 10.0
+    most_headers = 128
     most_waiting = 64
+    linger_seconds = 30.0
 
     _unfinished = 0  # bytes that the parser took and that led to nothing yet
+    _headers = 0
     _in_body = False
     _deadline: asyncio.TimerHandle | None = None
 
@@ -53,10 +59,32 @@ class BoundedHeads(HttpToolsProtocol):
                 # Each answer makes uvicorn read on, however many requests wait: they would fill the memory.
                 self.pipeline.clear()
                 self.transport.close()
-            if self._unfinished >= self.head_bytes:
-                self._refuse()
+            if self._unfinished >= self.head_bytes and not self.transport.is_closing():
+                self._refuse(f"is larger than {self.head_bytes:,} bytes")
         if self._unfinished and not self._in_body and self._deadline is None:
             self._wait_for_head()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, or has too many headers, unless the client would take it for another answer."""
+        if self._headers > self.most_headers:
+            self._refuse(f"has more than {self.most_headers} headers")
+        elif self._answering():
+            self.transport.close()
+        else:
+            super().send_400_response(msg)
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._headers = 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, and no trailer. Raises ValueError, which the parser takes for the end of all that is HTTP."""
+        self._headers += 1
+        if self._headers > self.most_headers:
+            raise ValueError
+        if not self._in_body:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Begin a body."""
@@ -72,7 +100,15 @@ class BoundedHeads(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request."""
         self._unfinished, self._in_body = 0, False
+        self._stop_waiting()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, and no longer than `linger_seconds` for what is left of this one."""
+        super().on_response_complete()
+        if self._in_body and self.cycle.response_complete and not self.transport.is_closing():
+            self._stop_waiting()
+            self._deadline = self.loop.call_later(self.linger_seconds, self.transport.close)
 
     def _wait_for_head(self) -> None:
         self._deadline = self.loop.call_later(self.head_seconds, self._too_slow)
@@ -88,12 +124,12 @@ class BoundedHeads(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _refuse(self) -> None:
+    def _refuse(self, why: str) -> None:
         if not self._in_body and not self._answering():  # nobody would take it for the answer to this head
             response = RefusalError(
                 431,
                 "head_too_large",
-                f"The head of the request is larger than {self.head_bytes:,} bytes; send fewer or shorter headers.",
+                f"The head of the request {why}; send fewer or shorter headers.",
                 headers={"connection": "close"},
             ).response()
             lines = [name + b": " + value + b"\r\n" for name, value in response.raw_headers]

@@ -127,6 +127,45 @@ async def test_a_head_that_is_larger_is_told_so(streams: Streams, app: Counter) 
     assert app.heads == []
 
 
+async def test_a_head_may_have_a_hundred_and_twenty_eight_headers_and_no_more(streams: Streams, app: Counter) -> None:
+    reader, writer = streams
+    writer.write(head(*(f"X-{number}: y" for number in range(126))))
+    assert await answer(reader) == (200, "0")
+    assert app.heads == [128]
+    writer.write(head(*(f"X-{number}: y" for number in range(127))))
+    status, body = await answer(reader)
+    assert (status, json.loads(body)["error"]["code"]) == (431, "head_too_large")
+    assert "more than 128 headers" in body
+    assert await rest(reader) == b""
+    assert app.heads == [128]
+
+
+async def test_what_stands_behind_a_body_is_no_header() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        await request.body()
+        await PlainTextResponse(str(request.headers.get("authorization")))(scope, receive, send)
+
+    async with serving(app) as port, connected(port) as (reader, writer):
+        writer.write(head("Transfer-Encoding: chunked") + b"1\r\nx\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
+        assert await answer(reader) == (200, "None")
+        writer.write(head("Authorization: Bearer y"))
+        assert await answer(reader) == (200, "Bearer y")
+
+
+@pytest.mark.parametrize("data", [b"\0garbage\r\n\r\n", head(*(f"X-{number}: y" for number in range(200)))])
+async def test_what_is_no_request_does_not_speak_into_the_answer_before_it(
+    streams: Streams, app: Counter, data: bytes
+) -> None:
+    app.may_answer.clear()
+    reader, writer = streams
+    writer.write(head())
+    await until(lambda: app.heads)
+    writer.write(data)
+    assert await rest(reader) == b""
+    app.may_answer.set()
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -249,6 +288,18 @@ async def test_an_upgrade_that_we_do_not_know_is_an_ordinary_request(
 # Time
 
 
+@pytest.mark.parametrize("head_of_body", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+async def test_a_body_that_was_answered_already_does_not_go_on_for_ever(
+    streams: Streams, app: Counter, monkeypatch: pytest.MonkeyPatch, head_of_body: str
+) -> None:
+    monkeypatch.setattr(BoundedHeads, "linger_seconds", 0.03)
+    app.reads = False
+    reader, writer = streams
+    writer.write(head(head_of_body))
+    assert await answer(reader) == (200, "0")
+    assert await dripped(streams, b"", b"1\r\nx\r\n") == b""
+
+
 DRIPS = pytest.mark.parametrize(
     ("begin", "drop"),
     [
@@ -332,6 +383,19 @@ async def test_each_head_is_waited_for_once_and_bodies_answers_and_pauses_are_no
         assert await answer(reader) == (200, "1")
         assert waits[0]._deadline is None
         assert len(waits) == number
+
+
+async def test_a_body_that_was_answered_already_may_end_and_the_next_request_is_answered(
+    waits: list[BoundedHeads], streams: Streams, app: Counter
+) -> None:
+    app.reads = False
+    reader, writer = streams
+    for _ in range(2):
+        writer.write(head("Content-Length: 100") + b"x")
+        assert await answer(reader) == (200, "0")
+        assert waits[0]._deadline is not None
+        await write_all(writer, b"x" * 99)
+        await until(lambda: waits[0]._deadline is None)
 
 
 async def test_the_answer_before_is_not_cut_by_a_head_that_is_slow(
