@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,73 +10,11 @@ import pytest
 from service.model import State
 from service.sandbox import BEHAVIOURS
 from service.sandbox.behaviours import PREFIX, Serve, Tell
+from tests.endings import ENDINGS, RUINED, ending_of
 from tests.story.world import MANNERS, MINUTE, TENANT, open_world
 
 MAX_BYTES = 2**20
 NAMES = [model.removeprefix(PREFIX) for model in BEHAVIOURS]
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a story ends: `history` is what happened after `queued submitting`, its last word the final state."""
-
-    history: str
-    code: str | None = None
-    paid: int = 1
-    told: str | None = "callback"
-    downloads: int | None = None  # how often the provider was asked for an output; None: not told here
-    callbacks: tuple[str, ...] = ("genuine 204",)  # what was sent, and our answer
-
-
-KEPT = "running mirroring completed"
-ADOPTED = "in_doubt mirroring completed"
-UNAVAILABLE = "running mirroring failed"
-RUINED = "output_unavailable"
-
-ENDINGS: dict[str, Ending | dict[str, Ending]] = {
-    "ok": Ending(KEPT, downloads=1),
-    "callback-lost": Ending(KEPT, told="poll", callbacks=()),
-    "callback-twice": Ending(KEPT, downloads=1, callbacks=("genuine 204", "duplicate 204")),
-    "callback-late": Ending(KEPT, told="poll", downloads=1),
-    "callback-early": Ending("mirroring completed", downloads=1),
-    "callback-forged": Ending("running failed", "provider_failed", told="poll", callbacks=("forged 401",)),
-    "callback-stale": Ending(KEPT, told="poll", callbacks=("stale 401",)),
-    "accepted-then-502": Ending(ADOPTED),
-    "accepted-then-hangs": Ending(ADOPTED),
-    "accepted-then-reset": Ending(ADOPTED),
-    "accepted-then-html": Ending(ADOPTED),
-    "refused-400": Ending("failed", "invalid_request", paid=0, told=None, callbacks=()),
-    "refused-402": Ending("failed", "provider_credits", paid=0, told=None, callbacks=()),
-    "rate-limited": Ending("queued submitting queued submitting " + KEPT),
-    "unavailable": Ending("queued submitting " + KEPT),
-    "fails": Ending("running failed", "provider_failed", downloads=0),
-    "fails-moderation": Ending("running failed", "content_policy", downloads=0),
-    "cancelled": Ending("running cancelled", "cancelled", downloads=0),
-    "expires": Ending("running expired", "expired", downloads=0),
-    "never-ends": Ending("running expired", "timed_out", told=None, downloads=0, callbacks=()),
-    "several-outputs": {
-        "openrouter": Ending(KEPT, downloads=3),
-        "llmgateway": Ending(KEPT, downloads=1),
-    },
-    "urls": Ending(KEPT, downloads=1),
-    "html": Ending(KEPT, downloads=3),
-    "html-forever": Ending(UNAVAILABLE, RUINED),
-    "short-body": Ending(KEPT, downloads=3),
-    "truncated": Ending(KEPT, downloads=3),
-    "endless-body": Ending(UNAVAILABLE, RUINED, downloads=1),
-    "redirect": Ending(KEPT, downloads=2),  # here and there
-    "not-ready": Ending(KEPT, downloads=3),
-    "slow": Ending(KEPT, downloads=1),
-    "gone": {
-        "openrouter": Ending(UNAVAILABLE, RUINED, downloads=5),  # 410
-        "llmgateway": Ending(UNAVAILABLE, RUINED),  # 404, which may mean "not yet" until the retention ends
-    },
-    "webm": Ending(KEPT, downloads=1),
-    "poll-errors": Ending(KEPT, told="poll", callbacks=()),
-    "unknown-status": Ending(KEPT, told="poll", callbacks=()),
-    "step-back": Ending(KEPT, told="poll", callbacks=()),
-    "stale-get": Ending(KEPT),
-}
 
 
 def test_every_behaviour_has_its_ending() -> None:
@@ -85,9 +23,7 @@ def test_every_behaviour_has_its_ending() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_job_ends_as_it_should_whatever_the_provider_does(tmp_path: Path, name: str, provider: str) -> None:
-    ending = ENDINGS[name]
-    if isinstance(ending, dict):
-        ending = ending[provider]
+    ending = ending_of(name, provider)
     speed = 50 if name == "slow" else 1  # its bytes drip in real time
     async with open_world(tmp_path, speed=speed, settings={"REELKEEPER_MAX_VIDEO_BYTES": str(MAX_BYTES)}) as world:
         job_id = await world.ask(provider, name)
@@ -95,7 +31,7 @@ async def test_a_job_ends_as_it_should_whatever_the_provider_does(tmp_path: Path
 
         job, story = await world.job(job_id), await world.tell(job_id)
         assert await world.history(job_id) == "queued submitting " + ending.history, story
-        assert job.state == ending.history.split()[-1]
+        assert job.state is ending.state
         assert (job.error and job.error.code) == ending.code, story
         assert await world.told_by(job_id) == ending.told, story
         made = world.made(job_id)
