@@ -4,8 +4,7 @@
 
 The settings come from the environment, all else from `LIFE`, a `Life` as JSON. One process loads the code and forks for
 every life, so that the next one begins soon after a death, on the same port and files. It writes the process id of each
-life when that is ready, and the name of its point when that is reached. Only the first life has a `point`, one of
-`POINTS`: a way to wrap what `open_service` built, of which nothing in the service knows.
+life when that is ready, and the name of its point when that is reached. A `point` is one of `POINTS`: a way to wrap what `open_service` built, of which nothing in the service knows.
 """
 
 from __future__ import annotations
@@ -49,8 +48,9 @@ class Life:
     """How the service lives, beside its settings.
 
     `rate` and `since` make its clock, `submit_seconds` is how long a provider may take to answer a submission (None: as
-    long as its own file says). Dies only once, where `point` says; `stubborn`, it is also started again when it ends by
-    itself, as process managers do: its database or its storage may have been out of order.
+    long as its own file says). Dies where `point` says, and when it was started again where the next of `then` says
+    (None: nowhere); `stubborn`, it is also started again when it ends by itself, as process managers do: its database or
+    its storage may have been out of order.
     """
 
     port: int = 0
@@ -60,6 +60,11 @@ class Life:
     tuning: Tuning = field(default_factory=Tuning)
     submit_seconds: float | None = None
     stubborn: bool = False
+    then: tuple[str | None, ...] = ()
+
+    def next(self) -> Self:
+        """Return the life after its death."""
+        return replace(self, point=next(iter(self.then), None), then=tuple(self.then[1:]))
 
     def to_json(self) -> str:
         """Return what `from_json` reads."""
@@ -359,7 +364,8 @@ def main() -> None:
             if not life.stubborn or os.waitstatus_to_exitcode(status) == 0:
                 sys.exit(os.waitstatus_to_exitcode(status))
             time.sleep(_AGAIN_AFTER)
-        life = replace(life, point=None)
+        else:
+            life = life.next()
 
 
 if __name__ == "__main__":
