@@ -1,20 +1,20 @@
 """The company's own object storage: a bucket or a directory, through one library.
 
-What is put is there whole, or not at all. A bucket gets a multipart upload that is aborted when anything goes wrong;
-only the death of the whole process leaves its parts behind. They are invisible and cost money, and the library cannot
-list them, so a bucket should have a lifecycle rule that aborts incomplete multipart uploads after a day. (On Azure they
-vanish by themselves after a week.) A directory gets a temporary file that is synced to disk and then renamed.
+What is put is there whole, or not at all. A bucket gets a multipart upload that is aborted when anything goes wrong; a
+directory gets a temporary file that is synced to disk and then renamed. What the death of the process leaves behind, or
+a bucket that refuses even the abort, is invisible and costs money: `sweep` collects it. Only on Google's storage it
+cannot, where a bucket should have a lifecycle rule. (On Azure it vanishes by itself after a week.)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -25,6 +25,8 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from service.errors import ConfigurationError, StorageError
+from service.storage.folder import PROBES, Folder, discard
+from service.storage.uploads import RULE, UnlistableError, Uploads
 
 if TYPE_CHECKING:
     from obstore import GetOptions  # both exist for type checkers only
@@ -35,7 +37,8 @@ _PARTS_AT_ONCE = 4
 _READ_BYTES = 256 * 1024
 _RETRIES: RetryConfig = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}  # some 6 s when nothing answers
 _ABORT_SECONDS = 3
-_CHECK_SECONDS = 30
+_CHECK_SECONDS = 4  # below the patience of who asks whether the service is ready
+_CHECK_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=2)}
 
 _SEGMENT = re.compile(r"[A-Za-z0-9_@=+.-]+")
 _EXAMPLES = "write a folder such as var/videos, file:///srv/videos, s3://bucket/prefix, gs://bucket or az://container"
@@ -46,6 +49,15 @@ class _AbandonedError(Exception):
     """Makes obstore abort an upload whose source failed or was cancelled."""
 
 
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep removed. `left` says what it can never see, and what the operator does about that."""
+
+    uploads: int = 0
+    files: int = 0
+    left: str | None = None
+
+
 class Storage:
     """Keeps artifacts under keys such as `tenant/2026/11/job_01ab/0.mp4`.
 
@@ -53,11 +65,21 @@ class Storage:
     relative path.
     """
 
-    def __init__(self, store: ObjectStore, description: str, *, scheme: str, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        description: str,
+        *,
+        scheme: str,
+        folder: Path | None = None,
+        impatient: Self | None = None,
+    ) -> None:
         self._store = store
         self._description = description
         self._scheme = scheme
-        self._folder = folder
+        self._folder = None if folder is None else Folder(folder)
+        self._impatient = impatient or self  # the same storage, soon out of patience
+        self._checking: asyncio.Task[None] | None = None
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -80,7 +102,8 @@ class Storage:
         if parts.scheme not in _CREDENTIALS or not parts.netloc:
             raise ConfigurationError([f"REELKEEPER_STORAGE is {url!r}, which is no storage that we know; {_EXAMPLES}"])
         try:
-            return cls(from_url(url, retry_config=_RETRIES), url, scheme=parts.scheme)
+            impatient = cls(from_url(url, retry_config=_CHECK_RETRIES), url, scheme=parts.scheme)
+            return cls(from_url(url, retry_config=_RETRIES), url, scheme=parts.scheme, impatient=impatient)
         except (BaseError, ValueError) as error:
             advice = f"check the {_CREDENTIALS[parts.scheme]}* variables"
             raise ConfigurationError(
@@ -91,7 +114,8 @@ class Storage:
     def _open_folder(cls, url: str, path: Path) -> Self:
         try:
             folder = path.resolve()
-            return cls(LocalStore(folder, mkdir=True), f"the folder {folder}", scheme="file", folder=folder)
+            store = LocalStore(folder, mkdir=True, automatic_cleanup=True)
+            return cls(store, f"the folder {folder}", scheme="file", folder=folder)
         except (BaseError, OSError, ValueError) as error:
             raise ConfigurationError([f"REELKEEPER_STORAGE {url!r} is no usable folder: {_detail(error)}"]) from None
 
@@ -110,11 +134,12 @@ class Storage:
         else:
             part = f"{key}.{secrets.token_hex(4)}.part"
             try:
+                await self._find("write", key)
                 sent = await self._upload(part, chunks, None)
                 with self._faults("write", key):
-                    await asyncio.to_thread(_publish, self._folder, part, key)
+                    await self._folder.run(self._folder.publish, part, key)
             finally:
-                _discard(self._folder / part)
+                await self._folder.run(discard, self._folder.path / part)
         kept = await self.size(key)
         if kept != sent:
             raise StorageError(f"{self._description} took {sent:,} bytes of {key} and now says it has {kept}")
@@ -175,6 +200,7 @@ class Storage:
         options: GetOptions = {}
         if start or end is not None:
             options["range"] = {"offset": start} if end is None else (start, end)
+        await self._find("read", key)
         with self._faults("read", key):
             result = await obstore.get_async(self._store, key, options=options)
             async for chunk in result.stream(min_chunk_size=_READ_BYTES):
@@ -183,6 +209,7 @@ class Storage:
     async def size(self, key: str) -> int | None:
         """Return how many bytes are stored under `key`; None when nothing is."""
         self._check_key(key)
+        await self._find("look for", key)
         with self._faults("look for", key):
             try:
                 return (await obstore.head_async(self._store, key))["size"]
@@ -204,29 +231,68 @@ class Storage:
     async def delete(self, key: str) -> None:
         """Remove what is stored under `key`, if anything is."""
         self._check_key(key)
+        await self._find("delete", key)
         with self._faults("delete", key), contextlib.suppress(FileNotFoundError):
             await obstore.delete_async(self._store, key)
 
     async def check(self) -> None:
-        """Write, read, compare and delete a small object: the storage works, or StorageError says what does not."""
-        key = f"reelkeeper-check-{secrets.token_hex(8)}.txt"
-        text = f"A probe of Reelkeeper; it may be deleted. {key}".encode()
+        """Write, read, compare and delete a small object: the storage works, or StorageError says what does not.
 
-        async def probe() -> AsyncIterator[bytes]:
+        It takes 4 s at most: a storage that has not answered by then is ill, and is left to end the try by itself.
+        """
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._impatient.probe())
+            self._checking.add_done_callback(_look_at)
+        await asyncio.wait({self._checking}, timeout=_CHECK_SECONDS)
+        if not self._checking.done():
+            raise StorageError(
+                f"{self._description} did not answer within {_CHECK_SECONDS} s; {self._advice(TimeoutError())}"
+            )
+        self._checking.result()
+
+    async def probe(self) -> None:
+        """Do what `check` does, for as long as it takes."""
+        name = secrets.token_hex(8)
+        key = f"{PROBES}/{name}.txt"
+        text = f"A probe of Reelkeeper; it may be deleted. {name}".encode()
+
+        async def source() -> AsyncIterator[bytes]:
             yield text
 
-        try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                await self.put(key, probe(), content_type="text/plain")
-                found = b"".join([chunk async for chunk in self.read(key)])
-                await self.delete(key)
-        except TimeoutError:
-            raise StorageError(f"{self._description} did not answer within {_CHECK_SECONDS} s") from None
+        await self.put(key, source(), content_type="text/plain")
+        found = b"".join([chunk async for chunk in self.read(key)])
+        await self.delete(key)
         if found != text:
             raise StorageError(f"{self._description} gave back other bytes than it was given")
         # obstore's threads touch the interpreter for a moment after an answer, and a program that ends within it is
         # aborted (seen with 0.12 in 1 of 20 runs); a command that only checks ends here.
         await asyncio.sleep(0.05)
+
+    async def sweep(self, before: datetime) -> Swept:
+        """Remove what processes left that died, or were refused, before that time, and nothing else."""
+        if self._folder is not None:
+            with self._faults("sweep", "it"):
+                return Swept(files=await self._folder.run(self._folder.sweep, before.timestamp()))
+        files = 0
+        with self._faults("sweep", PROBES):
+            async for page in obstore.list(self._store, PROBES):
+                for each in page:
+                    if each["last_modified"] < before:
+                        await obstore.delete_async(self._store, each["path"])
+                        files += 1
+        if isinstance(self._store, S3Store):
+            try:
+                uploads = await Uploads(str(self._store.config["bucket"]), str(self._store.prefix or "")).abort(before)
+            except UnlistableError as error:
+                return Swept(files=files, left=f"incomplete uploads of {self._description} stay: {error}; {RULE}")
+            return Swept(uploads, files)
+        stay = f"incomplete uploads of {self._description} stay: they cannot be listed; {RULE}"
+        return Swept(files=files, left=stay if isinstance(self._store, GCSStore) else None)
+
+    async def _find(self, verb: str, key: str) -> None:
+        if self._folder is not None:
+            with self._faults(verb, key):
+                await self._folder.run(self._folder.find)
 
     def _check_key(self, key: str) -> None:
         segments = key.split("/")
@@ -258,32 +324,6 @@ def _look_at(upload: asyncio.Future[Any]) -> None:
     """Retrieve the outcome of an upload that nobody waits for any more, so that asyncio does not report it as lost."""
     if not upload.cancelled():
         upload.exception()
-
-
-def _publish(folder: Path, part: str, key: str) -> None:
-    """Make a finished part the object itself, durably, and sweep up what killed processes left of the same key."""
-    target = folder / key
-    _sync(folder / part)
-    (folder / part).replace(target)
-    for parent in target.parents:
-        _sync(parent)
-        if parent == folder:
-            break
-    for leftover in target.parent.glob(f"{target.name}.*.part*"):
-        _discard(leftover)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _discard(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
 
 
 def _detail(error: Exception) -> str:

@@ -1,0 +1,126 @@
+"""A folder as storage: what is published there lasts, and what dead processes left of it goes.
+
+Everything here asks the disk and may take as long as the disk does. So it runs in threads of its own: those that the
+event loop shares also look up the names of providers, which a disk that hangs must not stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PROBES = "reelkeeper-check"  # where the probes of a check lie for a moment
+
+_THREADS = 4
+_LEVELS = (r"[A-Za-z0-9_@=+.-]+", r"\d{4}", r"\d{2}", r"job_[0-9a-z]+")  # tenant, year, month, job
+_PART = re.compile(r".+\.[0-9a-f]{8}\.part(#\d+)?")
+
+
+class Folder:
+    """A folder that was there when the service started, and may go away and come back."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._mount = _mount_of(path)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="folder")
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what takes as long as the disk does."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
+
+    def find(self) -> None:
+        """Raise OSError while the folder is not there, or the file system is not mounted that it was on.
+
+        What is written into an empty mount point is hidden once the file system is back, and a video that seems to be
+        gone because of it would be reported as gone.
+        """
+        if not self.path.is_dir():
+            raise OSError("it is not there any more")
+        if _mount_of(self.path) != self._mount:
+            raise OSError(f"the file system that was mounted at {self._mount} is not there any more")
+
+    def publish(self, part: str, key: str) -> None:
+        """Make a finished part the object itself, durably, and sweep up what killed processes left of the same key."""
+        target = self.path / key
+        _sync(self.path / part)
+        (self.path / part).replace(target)
+        for parent in target.parents:
+            _sync(parent)
+            if parent == self.path:
+                break
+        for leftover in target.parent.glob(f"{target.name}.*.part*"):
+            discard(leftover)
+
+    def sweep(self, before: float) -> int:
+        """Remove parts, probes and empty folders that nobody touched since unix time `before`; return how many."""
+        self.find()
+        removed = sum(_remove(file) for file in _files(self.path / PROBES) if _old(file, before))
+        return removed + sum(_sweep(folder, _LEVELS[1:], before) for folder in _folders(self.path, _LEVELS[0]))
+
+
+def discard(path: Path) -> None:
+    """Remove a file that may be there."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _mount_of(path: Path) -> Path:
+    return next(each for each in (path, *path.parents) if each.is_mount())
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sweep(folder: Path, levels: tuple[str, ...], before: float) -> int:
+    """Sweep a folder with those under it. One that is used again at this moment is not empty, or made anew."""
+    old = _old(folder, before)  # to remove what is in it would make it young
+    if levels:
+        removed = sum(_sweep(each, levels[1:], before) for each in _folders(folder, levels[0]))
+    else:
+        removed = sum(_remove(file) for file in _files(folder) if _PART.fullmatch(file.name) and _old(file, before))
+    if old:
+        with contextlib.suppress(OSError):  # it is not empty
+            folder.rmdir()
+            removed += 1
+    return removed
+
+
+def _folders(folder: Path, name: str) -> Iterator[Path]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if re.fullmatch(name, entry.name) and entry.is_dir(follow_symlinks=False):
+                yield Path(entry.path)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
+
+
+def _old(path: Path, before: float) -> bool:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime < before
+    return False
+
+
+def _remove(file: Path) -> bool:
+    with contextlib.suppress(OSError):
+        file.unlink()
+        return True
+    return False
