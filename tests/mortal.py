@@ -4,7 +4,8 @@
 
 The settings come from the environment, all else from `LIFE`, a `Life` as JSON. One process loads the code and forks for
 every life, so that the next one begins soon after a death, on the same port and files. It writes the process id of each
-life when that is ready, and the name of its point when that is reached. A `point` is one of `POINTS`: a way to wrap what `open_service` built, of which nothing in the service knows.
+life when that is ready, and the name of its point when that is reached. A `point` is one of `POINTS`: a way to wrap
+what `open_service` built, of which nothing in the service knows.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ class Life:
     """How the service lives, beside its settings.
 
     `rate` and `since` make its clock, `submit_seconds` is how long a provider may take to answer a submission (None: as
-    long as its own file says). Dies where `point` says, and when it was started again where the next of `then` says
-    (None: nowhere); `stubborn`, it is also started again when it ends by itself, as process managers do: its database or
-    its storage may have been out of order.
+    long as its own file says). Dies where `point` says, and started again where the next of `then` says (None:
+    nowhere); `stubborn`, it is also started again when it ends by itself, as process managers do: its database or its
+    storage may have been out of order.
     """
 
     port: int = 0
