@@ -45,7 +45,7 @@ class Guard:
         self._path = path
         self._limits = limits
         self._log = f"{path}-wal"
-        self._files = self._identities()
+        self._files = [_identity(_look(each)) for each in (path, self._log)]
         self._damage: str | None = None
         self._emptied_at = -limits.empty_every
 
@@ -56,12 +56,13 @@ class Guard:
         """
         if self._damage is not None:
             raise StoreUnavailableError(self._damage)
-        if self._identities() != self._files:
+        log = _look(self._log)
+        if [_identity(_look(self._path)), _identity(log)] != self._files:
             raise StoreUnavailableError(
                 f"{self._path} or its log {self._log} was removed or replaced while the service runs: nothing is "
                 "written any more. Restart the service; stop it before you restore a backup"
             )
-        if self._log_size() <= self._limits.log_warned:
+        if log is None or log.st_size <= self._limits.log_warned:
             return
         if time.monotonic() - self._emptied_at >= self._limits.empty_every:
             _empty_log(connection)
@@ -93,14 +94,9 @@ class Guard:
                 self._damage = str(unavailable)
             raise unavailable from error
 
-    def _identities(self) -> tuple[tuple[int, int] | None, ...]:
-        return tuple(_identity(path) for path in (self._path, self._log))
-
     def _log_size(self) -> int:
-        try:
-            return os.stat(self._log).st_size  # noqa: PTH116 - on the way of every commit, where a Path costs more
-        except FileNotFoundError:
-            return 0
+        log = _look(self._log)
+        return log.st_size if log is not None else 0
 
     def _held(self) -> str:
         return (
@@ -143,18 +139,21 @@ def _kind(error: sqlite3.Error) -> str:
     return "_".join(getattr(error, "sqlite_errorname", "").split("_")[:2])
 
 
-def _identity(path: Path | str) -> tuple[int, int] | None:
+def _look(path: Path | str) -> os.stat_result | None:
     try:
-        found = os.stat(path)  # noqa: PTH116 - on the way of every commit, where a Path costs more
+        return os.stat(path)  # noqa: PTH116 - on the way of every commit, where a Path costs more
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+
+
+def _identity(found: os.stat_result | None) -> tuple[int, int] | None:
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def _holders(path: Path, locks: range) -> str:
     """Name the other processes that hold certain locks, as Linux tells it; nothing where it does not."""
     try:
-        inode = os.stat(f"{path}-shm").st_ino  # noqa: PTH116 - as above
+        inode = Path(f"{path}-shm").stat().st_ino
         held = [_LOCK.search(line) for line in Path("/proc/locks").read_text("ascii").splitlines()]
         pids = {
             int(lock["pid"]) for lock in held if lock and int(lock["inode"]) == inode and int(lock["first"]) in locks

@@ -23,6 +23,8 @@ WALKS = {  # queries that are meant to look at every row of something
     "count_jobs": "SCAN jobs USING COVERING INDEX jobs_by_due",
     "report_counts": "SCAN report_counts",
     "unknown_words": "SCAN unknown_words",
+    "count_rejections": "SCAN rejections",  # of which there are a thousand at most, here and below
+    "trim_rejections": "SCAN rejections USING COVERING INDEX rejections_by_time",
 }
 BY_ID = "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"
 DUE = "SEARCH jobs USING INDEX jobs_by_due (state=? AND provider=? AND due_at<?)"
