@@ -34,6 +34,7 @@ class BoundedHeads(HttpToolsProtocol):
 
     _unfinished = 0  # bytes that the parser took and that led to nothing yet
     _headers = 0
+    _chunked = False
     _in_body = False
     _deadline: asyncio.TimerHandle | None = None
 
@@ -75,14 +76,18 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        self._headers = 0
+        self._headers, self._chunked = 0, False
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, and no trailer. Raises ValueError, which the parser takes for the end of all that is HTTP."""
+        """Take a header, and no trailer. Raises ValueError, after which the parser takes no more."""
         self._headers += 1
         if self._headers > self.most_headers:
             raise ValueError
+        # Where a body ends, two servers must not read differently: nobody sends any other coding than this one.
+        if name.lower() == b"transfer-encoding" and (value.lower() != b"chunked" or self._chunked):
+            raise ValueError
+        self._chunked |= name.lower() == b"transfer-encoding"
         if not self._in_body:
             super().on_header(name, value)
 

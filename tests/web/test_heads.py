@@ -140,6 +140,25 @@ async def test_a_head_may_have_a_hundred_and_twenty_eight_headers_and_no_more(st
     assert app.heads == [128]
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Transfer-Encoding: identity", "Transfer-Encoding: chunked"],
+        ["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"],
+        ["Transfer-Encoding: gzip, chunked"],
+        ["Transfer-Encoding: identity"],
+        ["Transfer-Encoding: chunked", "Content-Length: 5"],
+    ],
+)
+async def test_no_two_servers_can_read_differently_where_a_body_ends(
+    streams: Streams, app: Counter, lines: list[str]
+) -> None:
+    reader, writer = streams
+    writer.write(head(*lines) + b"0\r\n\r\n" + head())
+    assert (await rest(reader)).startswith(b"HTTP/1.1 400 ")
+    assert app.heads == []
+
+
 async def test_what_stands_behind_a_body_is_no_header() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
