@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from structlog.typing import FilteringBoundLogger
 
@@ -69,7 +69,12 @@ class Submitter:
         submission = await provider.submit(item, self._callback_url(provider.name, item.id))
         match submission:
             case Accepted(provider_job_id, report):
-                await self._bind(item, provider_job_id, report.word, provider.manners.first_poll_ms)
+                first_poll_ms = provider.manners.first_poll_ms
+                await self._record(
+                    item,
+                    lambda: self._store.submitted(item.id, provider_job_id, report.word, first_poll_ms=first_poll_ms),
+                    provider_job_id=provider_job_id,
+                )
                 if report.status is not Status.RUNNING:
                     await self._store.apply(
                         item.id,
@@ -80,15 +85,16 @@ class Submitter:
                     )
                 return "accepted"
             case Refused(error):
-                await self._claims.refused(item, error)
+                await self._record(item, lambda: self._claims.refused(item, error), refused=error.code)
                 return f"refused: {error.code}"
             case TurnedAway(reason, retry_after_ms):
                 self._providers.close_for(provider.name, retry_after_ms)
                 wait = max(retry_after_ms or 0, _TURNED_AWAY.delay_ms(item.attempt, self._chance))
-                await self._claims.turned_away(item, self._clock.now() + wait, reason)
+                due_at = self._clock.now() + wait
+                await self._record(item, lambda: self._claims.turned_away(item, due_at, reason), turned_away=reason)
                 return f"turned away: {reason}"
             case InDoubt(reason):
-                await self._claims.in_doubt(item, reason)
+                await self._record(item, lambda: self._claims.in_doubt(item, reason), in_doubt=reason)
                 return f"in doubt: {reason}"
 
     async def failed(self, item: Job, error: Exception) -> str:
@@ -96,18 +102,21 @@ class Submitter:
         await self._claims.in_doubt(item, f"the submission was cut short ({type(error).__name__})")
         return "in doubt"
 
-    async def _bind(self, job: Job, provider_job_id: str, word: str, first_poll_ms: int) -> None:
-        """Record the id of a paid job, however long the database takes to come back: it is nowhere else."""
+    async def _record(self, job: Job, write: Callable[[], Awaitable[object]], **answer: str) -> None:
+        """Store what the provider answered, however long the database takes to come back: it is nowhere else.
+
+        Forgotten, the id of a paid job would be lost, and a call that was provably turned away would count as doubtful.
+        """
         wait = 0.1
         while True:
             try:
-                await self._store.submitted(job.id, provider_job_id, word, first_poll_ms=first_poll_ms)
+                await write()
             except StoreUnavailableError as error:
                 self._log.error(
                     "submission.not_recorded_yet",
                     job=job.id,
                     provider=job.provider,
-                    provider_job_id=provider_job_id,
+                    **answer,
                     error=str(error),
                 )
                 await self._pause(wait)

@@ -180,6 +180,35 @@ async def test_the_id_of_a_paid_job_is_offered_to_the_database_until_it_takes_it
     assert len(stage.alpha.calls) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "method", "state"),
+    [
+        (TurnedAway("HTTP 429"), "turned_away", "queued"),
+        (Refused(JobError(ErrorCode.CONTENT_POLICY, "no")), "refused", "failed"),
+        (InDoubt("read timeout"), "in_doubt", "submitting"),
+    ],
+)
+async def test_what_the_provider_answered_is_not_forgotten_because_the_disk_is_full(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, answer: InDoubt | Refused | TurnedAway, method: str, state: str
+) -> None:
+    job = await stage.world.queued()
+    stage.alpha.answers = [answer]
+    store, times = getattr(stage.world.claims, method), 0
+
+    async def at_last(*given: object) -> object:
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise StoreUnavailableError("the disk is full")
+        return await store(*given)
+
+    monkeypatch.setattr(stage.world.claims, method, at_last)
+    await stage.step(stage.submitter)
+    now = await stage.world.now(job)
+    assert (now.state, now.doubts) == (state, int(method == "in_doubt"))
+    assert len(stage.alpha.calls) == 1
+
+
 # Doubt
 
 
@@ -272,3 +301,21 @@ async def test_jobs_of_a_provider_that_was_removed_end_at_their_deadline(stage: 
     assert all(job.error and "removed from the service's settings" in job.error.message for job in ended)
     assert (await stage.world.now(elsewhere)).state == "queued"
     assert [job.id for job in await stage.world.claims.claim_polls("gone", 10)] == [running.id]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [InDoubt("reset"), TurnedAway("HTTP 503"), Refused(JobError(ErrorCode.PROVIDER_CREDITS, "no credits"))],
+)
+async def test_a_job_that_its_provider_does_not_take_goes_to_no_other(
+    stage: Stage, answer: InDoubt | TurnedAway | Refused
+) -> None:
+    job = await stage.world.queued(on_unknown=OnUnknown.RESUBMIT)
+    stage.alpha.answers = [answer] * 3
+    for _ in range(3):
+        await stage.step(stage.submitter)
+        stage.clock.advance(TIMING.resubmit_after)
+        await stage.step(stage.resolver)
+    assert stage.beta.calls == []
+    assert (await stage.world.now(job)).provider == "alpha"
+    assert len(stage.alpha.calls) == {InDoubt: 2, TurnedAway: 3, Refused: 1}[type(answer)]
