@@ -21,11 +21,11 @@ Row 1: what touches the outside, and knows nothing of jobs.
 Row 2: the domain on top of it.
     store/           one method per sentence of the domain, each one transaction
     providers/       one file per provider; __init__.py is the protocol
-    storage/         object storage: any bucket or a directory; folder.py, uploads.py: what dead processes left there
+    storage/         object storage: any bucket or a directory, and what dead processes left there
     media/           what a stored video shows, found out by a process of its own
 
 Row 3: what moves; siblings do not know each other.
-    workers/         __init__.py is the only loop; submitter, poller, mirror, notifier, eraser, models
+    workers/         __init__.py is the only loop; submitter, poller, mirror, notifier, eraser, models, sweeper
     web/             three faces (jobs; openrouter and openai with their wire forms), callbacks, content, status
     sandbox/         a stand-in provider, and the demonstration
 

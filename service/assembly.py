@@ -48,10 +48,11 @@ from service.workers.models import ModelLister
 from service.workers.notifier import Compose, Notifier
 from service.workers.poller import Poller
 from service.workers.submitter import DoubtResolver, Submitter
+from service.workers.sweeper import Sweeper
 
 _GRACE = 5.0  # seconds for what is under way when the service stops; with what follows it stays below 10
 # Of each provider, so that one that hangs or drips takes no place from another.
-_AT_ONCE = {"submit": 16, "resolve": 8, "poll": 8, "mirror": 3, "notify": 64, "erase": 4, "models": 2}
+_AT_ONCE = {"submit": 16, "resolve": 8, "poll": 8, "mirror": 3, "notify": 64, "erase": 4, "models": 2, "sweep": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ async def open_service(
             ),
             Eraser(records.erasures, storage, clock, chance),
             ModelLister(records.catalogue, listing, clock, chance),
+            Sweeper(storage, clock, chance, log),
         )
         workers = {
             step.name: Worker[Any](step, log, concurrency=_AT_ONCE[step.name], rhythm=tuning.rhythm) for step in shared

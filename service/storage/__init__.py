@@ -21,10 +21,11 @@ from urllib.parse import unquote, urlsplit
 
 import anyio
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from service.errors import ConfigurationError, StorageError
+from service.storage.faults import advice, detail
 from service.storage.folder import PROBES, Folder, discard
 from service.storage.uploads import RULE, UnlistableError, Uploads
 
@@ -105,9 +106,9 @@ class Storage:
             impatient = cls(from_url(url, retry_config=_CHECK_RETRIES), url, scheme=parts.scheme)
             return cls(from_url(url, retry_config=_RETRIES), url, scheme=parts.scheme, impatient=impatient)
         except (BaseError, ValueError) as error:
-            advice = f"check the {_CREDENTIALS[parts.scheme]}* variables"
+            what_to_do = f"check the {_CREDENTIALS[parts.scheme]}* variables"
             raise ConfigurationError(
-                [f"REELKEEPER_STORAGE {url!r} cannot be opened: {_detail(error)}; {advice}"]
+                [f"REELKEEPER_STORAGE {url!r} cannot be opened: {detail(error)}; {what_to_do}"]
             ) from None
 
     @classmethod
@@ -117,7 +118,7 @@ class Storage:
             store = LocalStore(folder, mkdir=True, automatic_cleanup=True)
             return cls(store, f"the folder {folder}", scheme="file", folder=folder)
         except (BaseError, OSError, ValueError) as error:
-            raise ConfigurationError([f"REELKEEPER_STORAGE {url!r} is no usable folder: {_detail(error)}"]) from None
+            raise ConfigurationError([f"REELKEEPER_STORAGE {url!r} is no usable folder: {detail(error)}"]) from None
 
     def describe(self) -> str:
         """Name the storage for people, without credentials."""
@@ -306,33 +307,14 @@ class Storage:
             yield
         except (BaseError, OSError, ValueError, NotImplementedError) as error:
             raise StorageError(
-                f"{self._description} could not {verb} {key}: {_detail(error)}; {self._advice(error)}"
+                f"{self._description} could not {verb} {key}: {detail(error)}; {self._advice(error)}"
             ) from None
 
     def _advice(self, error: Exception) -> str:
-        if self._folder is not None:
-            return "check that the folder is there, may be written, and has free space"
-        variables = f"{_CREDENTIALS[self._scheme]}*"
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            return f"check the {variables} credentials and that they may read, write and delete there"
-        if isinstance(error, FileNotFoundError):
-            return "check that the bucket and the object exist"
-        return f"check the {variables} endpoint, region and credentials, and that it is up"
+        return advice(error, None if self._folder is not None else f"{_CREDENTIALS[self._scheme]}*")
 
 
 def _look_at(upload: asyncio.Future[Any]) -> None:
     """Retrieve the outcome of an upload that nobody waits for any more, so that asyncio does not report it as lost."""
     if not upload.cancelled():
         upload.exception()
-
-
-def _detail(error: Exception) -> str:
-    """Return the heart of an error text, without what requests and answers carried."""
-    text = str(error).partition("\n\nDebug source")[0]
-    code = re.search(r"<Code>(\w+)</Code>", text)
-    if code is not None:
-        return code[1]
-    if "builder error" in text:
-        return "its endpoint is plain http, which needs AWS_ALLOW_HTTP=true"
-    line = text.partition("\n")[0]
-    return re.sub(r"\?\S+", "?...", line)[:300].strip() or type(error).__name__
