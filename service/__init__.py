@@ -26,14 +26,15 @@ Row 2: the domain on top of it.
 
 Row 3: what moves; siblings do not know each other.
     workers/         __init__.py is the only loop; submitter, poller, mirror, notifier, eraser, models, sweeper
-    web/             three faces (jobs; openrouter and openai with their wire forms), callbacks, content, status
+    web/             three faces (jobs; openrouter and openai with their wire forms), content, status; callbacks, and of
+                     those that are rejected: turnstile (the pace), diagnosis (why), tally (kept), rejections (shown)
     sandbox/         a stand-in provider, and the demonstration
 
 Row 4: what is run.
     assembly.py      builds every object and wires them
     check.py         `reelkeeper check`
     stage.py         `reelkeeper sandbox` and `demo`: a sandbox, and a service that plays against it
-    tables.py        rows of keys and jobs, for people and for programs
-    commands/        `reelkeeper keys`, `jobs` and `backup`
+    tables.py        rows of keys, jobs and callbacks, for people and for programs
+    commands/        `reelkeeper keys`, `jobs`, `callbacks` and `backup`
     __main__.py      the command line
 """

@@ -20,7 +20,7 @@ from service import logs
 from service.assembly import Records, listen, open_service, serve, stop_on_signals
 from service.check import UNSIGNED, Finding, examine
 from service.clock import SystemClock
-from service.commands import backup, fail, jobs, keys, out, read_config, run_loop, with_records
+from service.commands import backup, callbacks, fail, jobs, keys, out, read_config, run_loop, with_records
 from service.config import Config
 from service.stage import USUAL_PORT, demonstrate, manual, playing
 
@@ -31,6 +31,7 @@ _SANDBOX_SECRET = "sandbox-webhook-secret"  # noqa: S105 - signs nothing but the
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(keys.app, name="keys")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(callbacks.app, name="callbacks")
 app.command("backup")(backup.backup)
 
 Host = Annotated[str, typer.Option(metavar="HOST", help="The address to listen on; 0.0.0.0 for every one.")]

@@ -32,13 +32,14 @@ from service.providers import ListsModels, Manners, Provider
 from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
-from service.store import Backups, Catalogue, Claims, Deliveries, Erasures, KeyStore, Ledger, Store, Timing
+from service.store import Backups, Catalogue, Claims, Deliveries, Erasures, KeyStore, Ledger, Rejections, Store, Timing
 from service.vault import Vault
 from service.web import build_app
 from service.web.deliveries import Composer
 from service.web.heads import BoundedHeads
 from service.web.openai_forms import OpenAIForms
 from service.web.openrouter_forms import OpenRouterForms
+from service.web.tally import Tally
 from service.web.views import Views, rfc3339
 from service.workers import Rhythm, Step, Supervisor, Worker
 from service.workers.asking import PacedProviders
@@ -82,6 +83,7 @@ class Records:
     catalogue: Catalogue
     keys: KeyStore
     backups: Backups
+    rejections: Rejections
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ async def open_records(
             Catalogue(db),
             KeyStore(db, clock, ids),
             Backups(ledger, timing),
+            Rejections(ledger),
         )
     finally:
         await db.close()
@@ -146,6 +149,8 @@ async def open_service(
         fetching = await stack.enter_async_context(public_client(_reachable(config)))
         telling = await stack.enter_async_context(public_client(config.allowed_private_hosts))
         providers = _providers(config, asking, vault, tuning.manners, clock)
+        tally = Tally(records.rejections, clock)
+        stack.push_async_callback(tally.close)
         store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
         examiner = Examiner(storage, log=log)
 
@@ -207,6 +212,8 @@ async def open_service(
             stopping=lambda: supervisor.stopping,
             deliveries=records.deliveries,
             catalogue=records.catalogue,
+            rejections=records.rejections,
+            tally=tally,
             posters=Posters(examiner, store.keep_footage, clock=clock),
             link_seconds=config.link_seconds,
             allowed_private_hosts=config.allowed_private_hosts,

@@ -1,4 +1,4 @@
-"""Rows of keys and jobs: a table on a terminal, tab-separated lines without a head for other programs."""
+"""Rows of keys, jobs and callbacks: a table on a terminal, tab-separated lines without a head for other programs."""
 
 from __future__ import annotations
 

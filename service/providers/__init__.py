@@ -105,6 +105,9 @@ class Provider(Protocol):
 
     name: str
     manners: Manners
+    signing_advice: str
+    """What an operator is told whose callbacks are not believed: with which secret this provider signs, and what to
+    compare with which setting. A sentence without its full stop."""
 
     def problems(self, request: VideoRequest) -> Sequence[Problem]:
         """Name everything in the request that this provider's wire form cannot say; empty when all of it can."""

@@ -119,6 +119,11 @@ class LLMGateway:
     """
 
     name = "llmgateway"
+    signing_advice = (
+        "LLM Gateway signs with a secret that is derived for each job from REELKEEPER_SECRET_KEY, as the address is: "
+        "it came to the right one, so that setting is right too, and either headers or body were changed on the way, "
+        "or somebody who knows the address forges"
+    )
     submit_seconds = 180.0  # one POST may try three providers in a row
     poll_seconds = 30.0
 

@@ -78,6 +78,11 @@ class OpenRouter:
     """
 
     name = "openrouter"
+    signing_advice = (
+        "OpenRouter signs with the webhook secret of the workspace that OPENROUTER_API_KEY belongs to, and not at all "
+        "while that has none: OPENROUTER_WEBHOOK_SECRET must be that secret to the letter (a whsec_ in front is a part "
+        "of it), or a comma-separated list with it while it is being changed"
+    )
     submit_seconds = 120.0
     poll_seconds = 30.0
 

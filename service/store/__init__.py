@@ -2,7 +2,8 @@
 
 `jobs` speaks for callers, callbacks and operators (`accepting` is how a call becomes a job, once), `claims` for
 workers, `deliveries` for what callers are owed, `catalogue` for models, `erasures` for files of deleted jobs, `keys`
-for API keys, `backups` for copies of the database; `transaction` is what their sentences are made of.
+for API keys, `backups` for copies of the database, `rejections` for callbacks that were not believed; `transaction` is
+what their sentences are made of.
 """
 
 from service.store.accepting import (
@@ -25,6 +26,7 @@ from service.store.deliveries import Deliveries
 from service.store.erasures import Erasure, Erasures
 from service.store.jobs import Overview, Receipt, Store, Verdict
 from service.store.keys import KeyStore
+from service.store.rejections import Mark, Reason, Rejection, Rejections
 from service.store.transaction import Ledger, Timing
 
 __all__ = [
@@ -43,12 +45,16 @@ __all__ = [
     "KeyReused",
     "KeyStore",
     "Ledger",
+    "Mark",
     "NewJob",
     "NotRetriable",
     "OutOfCredits",
     "Overview",
     "RateLimited",
+    "Reason",
     "Receipt",
+    "Rejection",
+    "Rejections",
     "Restoration",
     "Store",
     "Timing",

@@ -51,6 +51,7 @@ _FORGET = (  # what refers to a job, in an order in which nothing is left withou
     "delete_create",
     "delete_inputs",
     "delete_receipts",
+    "delete_rejections",
     "delete_events",
     "forget_artifacts",
 )

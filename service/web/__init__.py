@@ -19,13 +19,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from service.clock import Clock
+from service.clock import Clock, SystemClock
 from service.errors import BadCallbackError, BadSignatureError, CallbackError, StorageError, StoreUnavailableError
 from service.ids import Ids
 from service.logs import redact
 from service.providers import Provider
 from service.storage import Storage
-from service.store import Catalogue, Deliveries, KeyStore, Store
+from service.store import Catalogue, Deliveries, KeyStore, Rejections, Store
 from service.vault import Vault
 from service.web.actions import Actions
 from service.web.batch import Batch
@@ -43,9 +43,12 @@ from service.web.openrouter import OpenRouterFace
 from service.web.openrouter_forms import OpenRouterForms
 from service.web.places import Places
 from service.web.refusals import RefusalError
+from service.web.rejections import RejectedCallbacks
 from service.web.requests import NewJobs
 from service.web.routing import Routing
 from service.web.status import Status, Troubles
+from service.web.tally import Tally
+from service.web.turnstile import Turnstile
 from service.web.views import Views
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
@@ -66,6 +69,8 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     workers: Troubles,
     deliveries: Deliveries,
     catalogue: Catalogue,
+    rejections: Rejections,
+    tally: Tally,
     posters: Posters | None = None,
     link_seconds: int = 0,
     allowed_private_hosts: Collection[str] = (),
@@ -74,9 +79,10 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
 ) -> Starlette:
     """Bind every path to its handler.
 
-    `public_url` has no trailing slash; `workers` tells what is wrong with each worker; signed links to storage live for
-    `link_seconds` (0: none are made); callers may be told at `allowed_private_hosts` (`host:port`); `open_status` shows
-    the status without a key, for a demonstration on loopback; `stopping` tells streams without an end to end.
+    `public_url` has no trailing slash; `workers` tells what is wrong with each worker; `tally` writes rejected
+    callbacks to `rejections`, and is closed by whoever made it; signed links to storage live for `link_seconds` (0:
+    none are made); callers may be told at `allowed_private_hosts` (`host:port`); `open_status` shows the status without
+    a key, for a demonstration on loopback; `stopping` tells streams without an end to end.
     """
     views = Views(public_url)
     callers = Callers(keys, store)
@@ -120,9 +126,13 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
         forms=OpenAIForms(public_url),
         allowed_private_hosts=allowed_private_hosts,
     )
-    callbacks = Callbacks(store=store, providers=providers, vault=vault, clock=clock)
+    # By the machine's time, whatever time the service lives in: a flood is one of real requests.
+    turnstile = Turnstile(SystemClock())
+    callbacks = Callbacks(store=store, providers=providers, vault=vault, clock=clock, tally=tally, turnstile=turnstile)
+    rejected = RejectedCallbacks(rejections, callers)
     status = Status(
         store=store,
+        rejections=rejections,
         storage=storage,
         clock=clock,
         providers=providers,
@@ -160,6 +170,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/v1/videos/{job_id}", videos.delete, methods=["DELETE"]),
             Route("/v1/videos/{job_id}/content", videos.content, methods=["GET"]),
             Route("/callbacks/{provider}/{job_id}/{token}", callbacks.receive, methods=["POST"]),
+            Route("/v1/callbacks/rejected", rejected.page, methods=["GET"]),
             Route("/healthz", status.health, methods=["GET"]),
             Route("/readyz", status.ready, methods=["GET"]),
             Route("/status", status.status, methods=["GET"]),

@@ -2,7 +2,8 @@
 
 Nothing is read for a wrong address, nothing is understood before the signature over the raw bytes is verified, and
 nothing that a stranger can send is answered with a 5xx. 204 says that it is on disk, for new, doubled, late and
-out-of-order reports alike; 503 says that it is not, and that the provider should send it again.
+out-of-order reports alike; 503 says that it is not, and that the provider should send it again. What is rejected waits
+its turn, and what came to a job's own address is kept with the reason, for whoever has to find the fault.
 
 One sender is no provider: `reelkeeper check`, at `/callbacks/check/{name}/{token}`. It is verified like all others, and
 nothing is kept of it.
@@ -11,60 +12,115 @@ nothing is kept of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from service import signing
 from service.clock import Clock
+from service.errors import CallbackError
 from service.model import Report
 from service.providers import Callback, Hint, Provider, Unrelated
-from service.store import Receipt, Store, Verdict
+from service.store import Receipt, Rejection, Store, Verdict
 from service.vault import Vault
 from service.web.body import read_body, require_json
 from service.web.callers import note
-from service.web.refusals import RefusalError
+from service.web.diagnosis import Finding, close_look, first_look
+from service.web.refusals import RefusalError, shown
+from service.web.tally import Tally
+from service.web.turnstile import Turnstile
 
 _CHECK = "check"
+_NOWHERE = ""
 _LONGEST_BODY = 262_144  # bytes
 _BODY_SECONDS = 10.0
 _KEPT_HEADERS = frozenset(
     {"content-type", "user-agent", "webhook-id", "webhook-timestamp", "x-openrouter-idempotency-key"}
 )
 """What of the headers is stored: never a signature, which is as good as a password for as long as it is fresh."""
+_TELLING_HEADERS = _KEPT_HEADERS | {"content-encoding", "via"}
+"""What of a rejected callback's headers is stored, in which it may show what stands on the way."""
+_LONGEST_HEADER = 200
 
 
 class Callbacks:
     """Receives, believes and applies callbacks."""
 
-    def __init__(self, *, store: Store, providers: Mapping[str, Provider], vault: Vault, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        providers: Mapping[str, Provider],
+        vault: Vault,
+        clock: Clock,
+        tally: Tally,
+        turnstile: Turnstile,
+    ) -> None:
         self._store = store
         self._providers = providers
         self._vault = vault
         self._clock = clock
+        self._tally = tally
+        self._turnstile = turnstile
 
     async def receive(self, request: Request) -> Response:
         """Verify a callback, keep it and let it move the job on, in one transaction.
 
-        Raises RefusalError (404, 408, 413, 415), BadSignatureError, BadCallbackError and StoreUnavailableError.
+        Raises RefusalError (404, 408, 413, 415, 429), BadSignatureError, BadCallbackError and StoreUnavailableError.
         """
-        job_id = str(request.path_params["job_id"])
+        job_id, sender = str(request.path_params["job_id"]), request.path_params["provider"]
         ours = self._vault.token_matches(job_id, request.path_params["token"])
-        sender = request.path_params["provider"]
-        provider = self._providers.get(sender)
-        if not ours or (provider is None and sender != _CHECK):
-            raise _no_such_address()
-        note(request, job=job_id)
-        require_json(request)
-        body = await read_body(request, limit=_LONGEST_BODY, seconds=_BODY_SECONDS)
-        callback = Callback(job_id, _joined_headers(request), body, self._clock.now())
-        if provider is None:
+        address = job_id if ours and (sender in self._providers or sender == _CHECK) else _NOWHERE
+        if self._turnstile.crowded(address):
+            raise _crowded()
+        try:
+            if address == _NOWHERE:
+                raise _no_such_address()
+            note(request, job=job_id)
+            note(request, verdict=await self._receive(request, job_id, self._providers.get(sender)))
+            return Response(status_code=204)
+        except (RefusalError, CallbackError) as error:
+            rejected = error.with_traceback(None)
+            rejected.__context__ = None  # its frames hold the body, and many may wait
+        await self._turnstile.wait(address)
+        raise rejected
+
+    async def _receive(self, request: Request, job_id: str, provider: Provider | None) -> str:
+        """Return what became of a callback that came to its own address."""
+        headers = _joined_headers(request)
+        body: bytes | None = None
+        try:
+            require_json(request)
+            body = await read_body(request, limit=_LONGEST_BODY, seconds=_BODY_SECONDS)
+            callback = Callback(job_id, headers, body, self._clock.now())
+            if provider is not None:
+                return await self._take(provider, callback, provider.receive(callback))
             keys = [signing.key_of(secret) for secret in self._vault.callback_secrets(job_id)]
-            signing.verify_standard(keys, callback.headers, body, callback.received_at)
-            note(request, verdict=_CHECK)
-        else:
-            note(request, verdict=await self._take(provider, callback, provider.receive(callback)))
-        return Response(status_code=204)
+            signing.verify_standard(keys, headers, body, callback.received_at)
+        except (RefusalError, CallbackError) as error:
+            found = None if provider is None else first_look(provider, error)
+            if provider is not None and found is not None:
+                callback = Callback(job_id, headers, body or b"", self._clock.now())
+                await self._keep(provider, callback, found, None if body is None else len(body))
+            raise
+        return _CHECK
+
+    async def _keep(self, provider: Provider, callback: Callback, found: Finding, size: int | None) -> None:
+        """Have a rejected callback counted. `size` is None when its body was not read."""
+        kept = {name: value[:_LONGEST_HEADER] for name, value in callback.headers.items() if name in _TELLING_HEADERS}
+        rejection = Rejection(
+            job_id=callback.job_id,
+            provider=provider.name,
+            reason=found.reason,
+            message=found.message,
+            times=1,
+            first_at=callback.received_at,
+            last_at=callback.received_at,
+            headers=kept,
+            bytes=size,
+        )
+        await self._tally.add(rejection, partial(close_look, provider, callback, found))
 
     async def _take(self, provider: Provider, callback: Callback, found: Report | Hint | Unrelated) -> str:
         if isinstance(found, Unrelated):
@@ -84,7 +140,10 @@ class Callbacks:
             retention_ms=provider.manners.retention_ms,
         )
         if verdict is Verdict.MISMATCHED:
-            raise RefusalError(404, "not_found", "The callback speaks of a job that this address does not belong to.")
+            theirs = shown(found.provider_job_id or "")
+            raise RefusalError(
+                404, "mismatched", f"The callback speaks of {theirs}, a job that this address does not belong to."
+            )
         return verdict
 
 
@@ -101,4 +160,13 @@ def _no_such_address() -> RefusalError:
         404,
         "not_found",
         "There is no such callback address; use the one that came with the job's submission, unchanged.",
+    )
+
+
+def _crowded() -> RefusalError:
+    return RefusalError(
+        429,
+        "too_many_rejections",
+        "Too many callbacks that are not believed come to this address, so this one was not read; send it again later.",
+        headers={"retry-after": "5"},
     )

@@ -21,7 +21,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,6}", re.ASCII)
-_CURSOR = re.compile(rb"1:(job_[0-9a-z]{26})")
+_CURSOR = re.compile(r"1:(job_[0-9a-z]{26})", re.ASCII)
 _SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _MOST_JOBS = 100
 _LONGEST_TEXT = 200
@@ -41,8 +41,13 @@ class Filters:
 
 
 def cursor_after(job: Job) -> str:
-    """Return what continues a list after `job`. Opaque to callers, and worthless to a forger: it only says where."""
-    return base64.urlsafe_b64encode(f"1:{job.id}".encode()).decode().rstrip("=")
+    """Return what continues a list after `job`."""
+    return cursor_of(f"1:{job.id}")
+
+
+def cursor_of(text: str) -> str:
+    """Return a place in a list as a cursor. Opaque to callers, and worthless to a forger: it only says where."""
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def read_filters(request: Request) -> Filters:
@@ -138,14 +143,19 @@ def as_switch(text: str) -> bool:
     return found
 
 
-def _cursor(text: str) -> str:
+def as_cursor(text: str, form: re.Pattern[str]) -> re.Match[str]:
+    """Read a cursor that `cursor_of` made of a text of this form. Raises ValueError."""
     try:
-        found = _CURSOR.fullmatch(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
+        found = form.fullmatch(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True).decode("ascii"))
     except (ValueError, binascii.Error):
         found = None
     if found is None:
         raise ValueError("must be the next_cursor of the page before, unchanged")
-    return found[1].decode()
+    return found
+
+
+def _cursor(text: str) -> str:
+    return as_cursor(text, _CURSOR)[1]
 
 
 _FILTERS: dict[str, Callable[[str], object]] = {

@@ -14,7 +14,7 @@ from service.errors import ReelkeeperError
 from service.logs import redact
 from service.model import Source, State
 from service.storage import Storage
-from service.store import Store
+from service.store import Rejections, Store
 from service.web.answers import JSONResponse
 from service.web.callers import Callers
 from service.web.views import rfc3339
@@ -37,6 +37,7 @@ class Status:
         self,
         *,
         store: Store,
+        rejections: Rejections,
         storage: Storage,
         clock: Clock,
         providers: Collection[str],
@@ -44,6 +45,7 @@ class Status:
         callers: Callers | None,
     ) -> None:
         self._store = store
+        self._rejections = rejections
         self._storage = storage
         self._clock = clock
         self._providers = providers
@@ -72,6 +74,7 @@ class Status:
         if self._callers is not None:
             await self._callers.operator(request)
         overview = await self._store.overview()
+        rejected = await self._rejections.totals()
         now = self._clock.now()
         providers = sorted({*self._providers, *overview.jobs, *overview.reports})
         return JSONResponse(
@@ -88,6 +91,7 @@ class Status:
                 },
                 "unknown_words": overview.unknown_words,
                 "reports": {name: _shares(overview.reports.get(name, {})) for name in providers},
+                "rejected_callbacks": rejected,
                 # Jobs of a provider that was removed from the settings: they end at their deadline if it stays away.
                 "unserved": {
                     name: waiting

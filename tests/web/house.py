@@ -27,10 +27,11 @@ from service.providers import Provider
 from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
-from service.store import Catalogue, Claims, Created, Deliveries, KeyStore, Ledger, NewJob, Store
+from service.store import Catalogue, Claims, Created, Deliveries, KeyStore, Ledger, NewJob, Rejections, Store
 from service.vault import Vault
 from service.web import build_app
 from service.web.content import Posters
+from service.web.tally import Tally
 from tests.turns import until
 
 PUBLIC_URL = "https://videos.example.com"
@@ -51,6 +52,8 @@ class House:
     keys: KeyStore
     deliveries: Deliveries
     catalogue: Catalogue
+    rejections: Rejections
+    tally: Tally
     vault: Vault
     storage: Storage
     providers: dict[str, Provider]
@@ -83,6 +86,8 @@ class House:
             workers=lambda: self.troubles,
             deliveries=self.deliveries,
             catalogue=self.catalogue,
+            rejections=self.rejections,
+            tally=self.tally,
             posters=posters,
             link_seconds=link_seconds,
             allowed_private_hosts=ALLOWED,
@@ -178,6 +183,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
             llmgateway = LLMGateway(
                 unused, base_url="http://127.0.0.1:9", api_key="llmgtwy_test", vault=vault, clock=clock
             )
+            rejections = Rejections(ledger)
             house = House(
                 folder=folder,
                 clock=clock,
@@ -187,6 +193,8 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
                 keys=KeyStore(db, clock, ids),
                 deliveries=Deliveries(ledger, ids),
                 catalogue=Catalogue(db),
+                rejections=rejections,
+                tally=Tally(rejections, clock),
                 vault=vault,
                 storage=Storage.open(str(folder / "videos")),
                 providers={"openrouter": openrouter, "llmgateway": llmgateway},
@@ -194,6 +202,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
             )
             _, house.key = await house.keys.create("backend", "acme")
             yield house
+            await house.tally.close()
     finally:
         await db.close()
 

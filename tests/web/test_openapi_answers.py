@@ -135,8 +135,9 @@ async def test_every_answer_is_as_it_is_described(house: House, reader: Reader, 
     await links(house, reader, jobs["completed"])
     await refusals(house, reader)
     await what_is_down(house, reader, jobs["running"])
-    # A body that never ends, a provider that takes a wish, 200 streams and a mistake of ours have tests of their own.
-    rare = {("cancelJob", "202"), ("readJobEvents", "429")}
+    # A body that never ends, a provider that takes a wish, 200 streams, a crowd of rejections and a mistake of ours
+    # have tests of their own.
+    rare = {("cancelJob", "202"), ("readJobEvents", "429"), ("receiveCallback", "429")}
     missing = {(call, status) for call, status in reader.described() - reader.seen if status not in ("408", "500")}
     assert missing == rare
 
@@ -223,6 +224,9 @@ async def callbacks(house: House, reader: Reader, job: Job) -> None:
     await reader.ask(call, 400, content=b"{}", headers=house.openrouter_headers(b"{}"))
     await reader.ask(call, 401, content=body, headers=house.openrouter_headers(b"another"))
     await reader.ask(f"{call}x", 404, content=body, headers=house.openrouter_headers(body))
+    page = await reader.ask("GET /v1/callbacks/rejected?limit=1", 200)
+    await reader.ask(f"GET /v1/callbacks/rejected?job={job.id}&cursor={page.json()['next_cursor']}", 200)
+    await reader.ask("GET /v1/callbacks/rejected?job=x", 400)
 
 
 async def operators(house: House, reader: Reader) -> None:

@@ -27,6 +27,7 @@ class Scripted:
 
     name: str
     manners: Manners = MANNERS
+    signing_advice: str = ""
     answers: list[Submission | Report | Unanswered | Exception] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)  # what it was asked
     places: Sequence[Location] = ()

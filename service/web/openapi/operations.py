@@ -20,7 +20,7 @@ TAGS: Mapping[str, str] = {
     NATIVE: "`/v1/jobs`: everything that can be done with a job.",
     OPENROUTER: "`/api/v1/videos`, for the `openrouter` SDKs as they are.",
     OPENAI: "`/v1/videos` with LLM Gateway's extensions, for the `openai` SDKs and LLM Gateway's clients as they are.",
-    CALLBACKS: "Where providers report.",
+    CALLBACKS: "Where providers report, and what of it was rejected.",
     OPERATORS: "How the service is.",
 }
 FACES: Mapping[str, Face] = {OPENROUTER: Face.OPENROUTER, OPENAI: Face.OPENAI}

@@ -21,6 +21,7 @@ _IN_PATH: Mapping[str, tuple[Schema, str]] = {
     "token": (text(minLength=1), "proves that we made the address"),
 }
 _IN_QUERY: Mapping[str, tuple[Schema, str]] = {
+    "job": (JOB_ID, "only those about this job"),
     "state": (one_of(State), "only jobs in this state"),
     "provider": (_SHORT, "only jobs of this provider"),
     "model": (_SHORT, "only jobs of this model"),

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from service.model import EVENTS, Billable, DeliveryState, ErrorCode, Face, Source, State
+from service.store import Reason
 
 Schema = Mapping[str, Any]
 
@@ -333,6 +334,24 @@ OPENAI: Mapping[str, Schema] = {
 }
 
 OPERATORS: Mapping[str, Schema] = {
+    "RejectedCallbacks": record(
+        "All callbacks to a job's own address that were rejected for one reason; the newest 1,000 such are kept.",
+        {
+            "object": {"const": "rejected_callbacks"},
+            "job": JOB_ID,
+            "provider": text(),
+            "reason": one_of(Reason),
+            "message": text("what the last one tells, and what to do"),
+            "times": whole(minimum=1),
+            "first_at": _TIME,
+            "last_at": _TIME,
+            "headers": each(text(), "a few of the last one, never a signature"),
+            "bytes": or_null(whole("of the last one's body; null when it was not read")),
+        },
+    ),
+    "RejectedCallbacksList": _list(
+        "RejectedCallbacks", "Newest first.", has_more=FLAG, next_cursor=or_null(text("the `cursor` of the next page"))
+    ),
     "Health": record("", {"status": {"const": "ok"}}),
     "Illness": record("What is ill, each with why.", {"status": {"const": "ill"}, "troubles": each(text())}),
     "Status": record(
@@ -349,6 +368,9 @@ OPERATORS: Mapping[str, Schema] = {
                 "how the last word about each job came",
             ),
             "unserved": each(whole(), "open jobs of a provider that is not configured any more"),
+            "rejected_callbacks": each(
+                each(whole(minimum=1)), "callbacks of a provider that were not believed: how often for which reason"
+            ),
             "unknown_words": each(
                 each(whole()), "status words of a provider that nobody knows, and how often they came"
             ),
