@@ -163,9 +163,11 @@ class Claims:
         """Complete a job all of whose outputs have their artifact."""
         return await self._move("mirrored", job, State.COMPLETED, {})
 
-    async def mirror_again(self, job: Job, due_at: int) -> bool:
-        """Give the lease back and copy again at `due_at`."""
-        row = await self._ledger.db.run(lambda tx: tx.one("mirror_again", id=job.id, lease=job.lease, due_at=due_at))
+    async def mirror_again(self, job: Job, due_at: int, mirror_until: int | None = None) -> bool:
+        """Give the lease back and copy again at `due_at`; do not give up before `mirror_until`, if that is given."""
+        row = await self._ledger.db.run(
+            lambda tx: tx.one("mirror_again", id=job.id, lease=job.lease, due_at=due_at, mirror_until=mirror_until)
+        )
         return row is not None
 
     async def give_up_mirror(self, job: Job, error: JobError) -> Job | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from service.containers import HEAD_BYTES, Kind, Structure, sniff
 from service.errors import BadOutputError, OutputTooLargeError
@@ -11,12 +13,50 @@ from service.model import Artifact
 from service.outbound import Download
 from service.storage import Storage
 
+_STALL_SECONDS = 20.0  # after which a server may have lost its patience with us
+_SLOW_SECONDS = 1800.0  # half of what a download may take
 
-async def copy_output(download: Download, storage: Storage, key_stem: str, *, index: int, max_bytes: int) -> Artifact:
+
+class Held:
+    """Measures how long the storage keeps a download waiting, in seconds of the machine.
+
+    A source that breaks off after a long wait was made to: that is no fault of its own.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._last = 0.0
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the download had to wait in all, with the wait that is not over."""
+        return self._before + self._latest
+
+    @property
+    def too_long(self) -> bool:
+        """Whether a source had reason to break off."""
+        return self._latest >= _STALL_SECONDS or self.seconds >= _SLOW_SECONDS
+
+    @property
+    def _latest(self) -> float:
+        return self._last if self._since is None else asyncio.get_running_loop().time() - self._since
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Measure one wait."""
+        self._before, self._since = self.seconds, asyncio.get_running_loop().time()
+        yield
+        self._last, self._since = self._latest, None
+
+
+async def copy_output(
+    download: Download, storage: Storage, key_stem: str, *, index: int, max_bytes: int, held: Held | None = None
+) -> Artifact:
     """Copy an open download to `{key_stem}/{index}.{extension}` and return what was stored.
 
     The type of the artifact is what its bytes are, whatever the server called them. Nothing is published unless all of
-    it came: the announced length, a whole container, at most `max_bytes`.
+    it came: the announced length, a whole container, at most `max_bytes`. `held` learns how long the storage took.
     Raises BadOutputError for bytes that are no whole video, OutputTooLargeError, OutputError when the download breaks
     off, and StorageError.
     """
@@ -27,7 +67,7 @@ async def copy_output(download: Download, storage: Storage, key_stem: str, *, in
     kind = sniff(head[:HEAD_BYTES])
     if kind is None:
         raise BadOutputError(_what_came(head, download))
-    passage = _Passage(kind, download.length, max_bytes)
+    passage = _Passage(kind, download.length, max_bytes, held or Held())
     key = f"{key_stem}/{index}.{kind.extension}"
     await storage.put(key, passage.through(head, body), content_type=kind.content_type)
     return Artifact(index, key, passage.bytes, passage.sha256.hexdigest(), kind.content_type)
@@ -36,19 +76,22 @@ async def copy_output(download: Download, storage: Storage, key_stem: str, *, in
 class _Passage:
     """Watches bytes pass, and stops them with an exception before the receiver could take them for the whole."""
 
-    def __init__(self, kind: Kind, length: int | None, max_bytes: int) -> None:
+    def __init__(self, kind: Kind, length: int | None, max_bytes: int, held: Held) -> None:
         self._structure = Structure(kind)
         self._length = length
         self._max_bytes = max_bytes
+        self._held = held
         self.bytes = 0
         self.sha256 = hashlib.sha256()
 
     async def through(self, head: bytes, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         self._look_at(head)
-        yield head
+        with self._held.waiting():
+            yield head
         async for chunk in body:
             self._look_at(chunk)
-            yield chunk
+            with self._held.waiting():
+                yield chunk
         if self._length is not None and self.bytes != self._length:
             raise BadOutputError(f"the video is cut short: {self.bytes:,} of {self._length:,} bytes came")
         self._structure.finish()

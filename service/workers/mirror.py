@@ -26,10 +26,11 @@ from service.providers import Unanswered
 from service.storage import Storage
 from service.store import Claims
 from service.workers.asking import PacedProviders
-from service.workers.copying import copy_output
+from service.workers.copying import Held, copy_output
 
 _NOT_READY = Backoff(first_ms=1_000, most_ms=600_000)
 _FAILED = Backoff(first_ms=5_000, most_ms=600_000)
+_STORAGE_WELL_MS = 3_600_000  # for so long after a fault of ours, one of theirs is not the end
 _GONE_ATTEMPTS = 5  # a 410 may be a mistake of a proxy, and some of the attempts may have failed otherwise
 
 
@@ -105,7 +106,7 @@ class Mirror:
         wait = backoff.delay_ms(item.attempt, self._chance)
         if isinstance(error, OutputError) and error.retry_after_ms:
             wait = max(wait, error.retry_after_ms)
-        await self._claims.mirror_again(item, now + wait)
+        await self._claims.mirror_again(item, now + wait, now + wait + _STORAGE_WELL_MS if ours else None)
         return "later"
 
     async def _copy(self, job: Job, output: Output) -> Artifact:
@@ -122,12 +123,18 @@ class Mirror:
         stem = f"{job.tenant}/{created:%Y/%m}/{job.id}"
         errors: list[OutputError] = []
         for location in self._providers[job.provider].locations(job, output):
+            held = Held()
             try:
                 async with open_download(self._client, location.url, location.headers, clock=self._clock) as download:
                     return await copy_output(
-                        download, self._storage, stem, index=output.index, max_bytes=self._max_bytes
+                        download, self._storage, stem, index=output.index, max_bytes=self._max_bytes, held=held
                     )
             except OutputError as error:
+                if held.too_long and not isinstance(error, OutputTooLargeError):
+                    raise StorageError(
+                        f"{self._storage.describe()} took {held.seconds:.0f} s for what came, and {error}; "
+                        "check what slows it down"
+                    ) from error
                 errors.append(error)
         raise _most_hopeful(errors)
 

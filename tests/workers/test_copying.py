@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from service.errors import BadOutputError, OutputError, OutputTooLargeError, Sto
 from service.model import Artifact
 from service.outbound import Download, open_download, public_client
 from service.storage import Storage
-from service.workers.copying import copy_output
+from service.workers.copying import Held, copy_output
 from tests.servers import Talk, answer, loopback
 
 STEM = "acme/2026/11/job_01ab"
@@ -185,3 +186,27 @@ async def test_a_fault_of_the_storage_is_told_apart_from_one_of_the_output(tmp_p
     (tmp_path / "acme").write_text("a file where a folder must be")
     with pytest.raises(StorageError):
         await copy(answer(MP4), tmp_path)
+
+
+async def test_what_the_storage_takes_is_measured_as_long_as_it_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    held = Held()
+    for seconds in (5.0, 3.0, 21.0):
+        with held.waiting():
+            now += seconds
+    assert (held.seconds, held.too_long) == (29.0, True)
+    with held.waiting():
+        now += 1.0
+    assert (held.seconds, held.too_long) == (30.0, False)  # the source has lived through the long one
+    with contextlib.suppress(asyncio.CancelledError), held.waiting():
+        now += 15.0
+        raise asyncio.CancelledError  # the time of the whole download is over
+    now += 4.0
+    assert not held.too_long
+    now += 1.0
+    assert (held.seconds, held.too_long) == (50.0, True)
+    now += 1750.0
+    with held.waiting():
+        pass
+    assert (held.seconds, held.too_long) == (1800.0, True)

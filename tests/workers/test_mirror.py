@@ -26,6 +26,7 @@ from service.outbound import public_client
 from service.providers import Location, Manners
 from service.sandbox.downloads import VIDEOS
 from service.storage import Storage
+from service.workers import copying
 from service.workers.mirror import Examine, Mirror
 from tests.servers import Loopback, answer, loopback
 from tests.store.world import RETENTION_MS, TIMING, report
@@ -354,6 +355,46 @@ async def test_a_fault_of_our_storage_never_ends_a_job(shop: Shop, stage: Stage,
         [claimed] = await shop.mirror.claim(1)
         assert await shop.mirror.failed(claimed, error) == "later"
         assert 4_000 <= await stage.wait(job) <= 720_000
+
+
+async def test_after_a_fault_of_our_storage_one_of_the_provider_is_not_the_end(shop: Shop, stage: Stage) -> None:
+    job = await shop.mirroring()
+    stage.clock.advance(2 * RETENTION_MS)
+    [claimed] = await shop.mirror.claim(1)
+    assert await shop.mirror.failed(claimed, StorageError("the bucket is away")) == "later"
+    shop.sells([answer(status=503)])
+    for _ in range(5):
+        stage.clock.advance(await stage.wait(job))
+        assert await shop.copies() == ["later"]
+    stage.clock.advance(3_600_000)
+    [outcome] = await shop.copies()
+    assert outcome.startswith("gave up: ")
+
+
+@pytest.mark.parametrize(("patience", "state"), [(0.0, "mirroring"), (20.0, "failed")])
+async def test_a_source_that_our_storage_kept_waiting_did_not_break_off_by_its_own_fault(
+    shop: Shop, stage: Stage, monkeypatch: pytest.MonkeyPatch, patience: float, state: str
+) -> None:
+    monkeypatch.setattr(copying, "_STALL_SECONDS", patience)
+    shop.sells([answer(VIDEO[:-100], length=len(VIDEO))])
+    job = await shop.mirroring()
+    stage.clock.advance(RETENTION_MS)
+    [outcome] = await shop.copies()
+    assert outcome == ("later" if state == "mirroring" else "gave up: " + outcome.removeprefix("gave up: "))
+    assert (await stage.world.now(job)).state == state
+    assert shop.stored() == []
+
+
+async def test_what_the_provider_drops_first_is_copied_first(shop: Shop, stage: Stage) -> None:
+    shop.sells([GOOD])
+    jobs = []
+    for minutes in (50, 30, 40):
+        job = await stage.running()
+        shown = (Output(0, expires_at=stage.clock.now() + RETENTION_MS + minutes * 60_000),)
+        await stage.world.apply(job, Report(Status.COMPLETED, "completed", f"at-{job.id}", shown))
+        jobs.append(job.id)
+    claimed = [(await shop.mirror.claim(1))[0].id for _ in jobs]
+    assert claimed == [jobs[1], jobs[2], jobs[0]]
 
 
 async def test_a_job_that_was_given_up_is_copied_when_an_operator_wants_it(shop: Shop, stage: Stage) -> None:

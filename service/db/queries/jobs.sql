@@ -249,7 +249,8 @@ RETURNING id;
 
 -- report_recovered --
 -- We had given up, and a report brings the finished video after all. Of a job that was paid for twice on its caller's
--- wish, one submission may fail while the other one brings the video.
+-- wish, one submission may fail while the other one brings the video. What a callback said before, with the same outputs,
+-- is no news: said again and again, it would have them copied, given up and told again and again.
 UPDATE jobs
    SET state = 'mirroring', provider_job_id = :provider_job_id, provider_status = :word, attempt = 0,
        lease = NULL, leased_until = NULL, due_at = :now, outputs = :outputs, mirror_until = :mirror_until,
@@ -262,6 +263,9 @@ UPDATE jobs
    AND NOT EXISTS (SELECT 1 FROM jobs AS other
                     WHERE other.provider = jobs.provider AND other.provider_job_id = :provider_job_id
                       AND other.id <> :id)
+   AND NOT (outputs = :outputs
+            AND EXISTS (SELECT 1 FROM receipts
+                         WHERE job_id = :id AND provider_job_id = :provider_job_id AND word = :word))
 RETURNING id;
 
 -- report_ended --
@@ -326,13 +330,13 @@ ON CONFLICT (job_id, provider_job_id, word) DO UPDATE
 
 
 -- claim_mirrors --
--- Take jobs whose outputs are to be copied.
+-- Take jobs whose outputs are to be copied, those first that the provider will drop first.
 UPDATE jobs
    SET attempt = attempt + 1, lease = :lease, leased_until = :until, due_at = :until
  WHERE id IN (SELECT id FROM jobs
                WHERE state = 'mirroring' AND provider = :provider AND due_at <= :now
                  AND (lease IS NULL OR leased_until <= :now)
-               ORDER BY due_at LIMIT :limit)
+               ORDER BY mirror_until, due_at LIMIT :limit)
    AND +state = 'mirroring' AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
 RETURNING id;
 
@@ -363,8 +367,10 @@ UPDATE jobs
 RETURNING id;
 
 -- mirror_again --
--- The copy did not work this time.
-UPDATE jobs SET lease = NULL, leased_until = NULL, due_at = :due_at
+-- The copy did not work this time. When that was our fault, the provider gets its chance until a later time.
+UPDATE jobs
+   SET lease = NULL, leased_until = NULL, due_at = :due_at,
+       mirror_until = max(mirror_until, coalesce(:mirror_until, mirror_until))
  WHERE id = :id AND state = 'mirroring' AND lease = :lease
 RETURNING id;
 
