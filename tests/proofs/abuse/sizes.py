@@ -74,14 +74,14 @@ async def _flooded(
     begun, sent = time.monotonic(), 0
     answering = asyncio.create_task(read_answer(reader, begun))
     try:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(60):
                 writer.write(head)
                 while sent < size:
                     writer.write(_CHUNK if framing == "chunked" else _PIECE)
                     await writer.drain()
                     sent += len(_PIECE)
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        with contextlib.suppress(ConnectionError, TimeoutError, asyncio.IncompleteReadError):
             async with asyncio.timeout(10):
                 return await answering, sent // _MIB
         return Answer(0, seconds=time.monotonic() - begun), sent // _MIB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.proofs.abuse.target import JSON, Answer, Finding, Target, Victim, request
+from tests.proofs.abuse.target import Answer, Finding, Target, Victim, request
 
 _INNER = b"GET /healthz HTTP/1.1\r\nHost: smuggled\r\n\r\n"
 
