@@ -210,8 +210,18 @@ def _overtaken(service: Service, end: End) -> None:
     _at_commit(_event("job.running"), before=False)(service, end)
 
 
+def _unclaimed(service: Service) -> None:
+    # Nobody may be quicker than the death: a job can be accepted and claimed in one commit.
+    _wrap(service.records.claims, "claim_queued", _without_beginning)
+
+
+def _committed(service: Service, end: End) -> None:
+    _unclaimed(service)
+    _at_commit(_event("job.queued"), before=False)(service, end)
+
+
 def _answered(service: Service, end: End) -> Service:
-    _wrap(service.records.claims, "claim_queued", _without_beginning)  # nobody is quicker than the death
+    _unclaimed(service)
 
     def dying(app: ASGIApp) -> ASGIApp:
         async def answering(scope: Scope, receive: Receive, send: Send) -> None:
@@ -276,57 +286,65 @@ def _uploading(service: Service, end: End) -> None:
 
 
 POINTS: Final[Mapping[str, Point]] = {
-    "accepting": Point("in the transaction that accepts a job", _at_commit(_event("job.queued"), before=True)),
-    "committed": Point("a job is accepted, and not answered", _at_commit(_event("job.queued"), before=False)),
-    "overtaken": Point("the same, and the provider has it already", _overtaken),
-    "answered": Point("a job is accepted and answered, and nothing else was done", _answered),
+    "accepting": Point("a job is written, and not committed", _at_commit(_event("job.queued"), before=True)),
+    "committed": Point("a job is committed, and not answered", _committed),
+    "overtaken": Point("a job is not answered, and the provider has it already", _overtaken),
+    "answered": Point("a job is answered (202), and nothing else was done", _answered),
     "halted": Point("a job is accepted: whoever stopped it (SIGSTOP) sends SIGCONT", _halted, _halt),
     "claiming": Point(
-        "in the transaction that says that the provider is called", _at_commit(_event("job.submitting"), before=True)
+        "the mark of the paid call is written, and not committed", _at_commit(_event("job.submitting"), before=True)
     ),
     "claimed": Point(
-        "that is on disk, and the provider not called", _at_commit(_event("job.submitting"), before=False)
+        "the mark of the paid call is committed, and the call not made",
+        _at_commit(_event("job.submitting"), before=False),
     ),
     "called": Point(
-        "the provider's answer is in hand, and not recorded", _when_called(lambda s: s.records.store, "submitted")
+        "the provider's answer is in hand, and not written", _when_called(lambda s: s.records.store, "submitted")
     ),
-    "binding": Point("in the transaction that records it", _at_commit(_event("job.running"), before=True)),
-    "bound": Point("it is recorded, and nobody knows", _at_commit(_event("job.running"), before=False)),
-    "verified": Point(
-        "a callback is verified, and not written down", _when_called(lambda s: s.records.store, "receive")
+    "binding": Point(
+        "the provider's answer is written, and not committed", _at_commit(_event("job.running"), before=True)
     ),
+    "bound": Point("the provider's answer is committed", _at_commit(_event("job.running"), before=False)),
+    "verified": Point("a callback is verified, and not written", _when_called(lambda s: s.records.store, "receive")),
     "receiving": Point(
-        "in the transaction that keeps and applies it",
+        "a callback is written, and not committed",
         _at_commit(_event("job.mirroring", Source.CALLBACK), before=True),
     ),
     "received": Point(
-        "it is on disk, and not answered", _at_commit(_event("job.mirroring", Source.CALLBACK), before=False)
+        "a callback is committed, and not answered (204)",
+        _at_commit(_event("job.mirroring", Source.CALLBACK), before=False),
     ),
     "polled": Point(
-        "a poll's answer is in hand, and not applied", _when_called(lambda s: s.records.store, "apply", _last_poll)
+        "a poll's answer is in hand, and not written", _when_called(lambda s: s.records.store, "apply", _last_poll)
     ),
     "applying": Point(
-        "in the transaction that applies it", _at_commit(_event("job.mirroring", Source.POLL), before=True)
+        "a poll's answer is written, and not committed", _at_commit(_event("job.mirroring", Source.POLL), before=True)
     ),
-    "applied": Point("it is applied, and nobody knows", _at_commit(_event("job.mirroring", Source.POLL), before=False)),
-    "downloading": Point("half of the video came", _downloading),
-    "uploading": Point("half of it is handed to storage", _uploading, _say),
+    "applied": Point("a poll's answer is committed", _at_commit(_event("job.mirroring", Source.POLL), before=False)),
+    "downloading": Point("half of the video has come", _downloading),
+    "uploading": Point("half of the video is in storage", _uploading, _say),
     "uploaded": Point(
-        "all of it is in storage, and not recorded", _when_called(lambda s: s.records.claims, "keep_artifact")
+        "the video is in storage, and not recorded", _when_called(lambda s: s.records.claims, "keep_artifact")
     ),
-    "keeping": Point("in the transaction that records it", _at_commit(_query("upsert_artifact"), before=True)),
-    "kept": Point("it is recorded, and the job not completed", _at_commit(_query("upsert_artifact"), before=False)),
-    "completing": Point("in the transaction that completes the job", _at_commit(_event("job.completed"), before=True)),
-    "completed": Point("it is completed, and nobody knows", _at_commit(_event("job.completed"), before=False)),
+    "keeping": Point("the artifact is written, and not committed", _at_commit(_query("upsert_artifact"), before=True)),
+    "kept": Point(
+        "the artifact is committed, and the job not completed", _at_commit(_query("upsert_artifact"), before=False)
+    ),
+    "completing": Point(
+        "the completion is written, and not committed", _at_commit(_event("job.completed"), before=True)
+    ),
+    "completed": Point("the completion is committed", _at_commit(_event("job.completed"), before=False)),
     "telling": Point("a delivery is claimed, and not sent", _when_called(lambda _: notifier, "post")),
     "told": Point(
-        "it is answered with 2xx, and that is not recorded",
+        "a delivery is answered (2xx), and that is not written",
         _when_called(lambda s: s.records.deliveries, "delivered"),
     ),
-    "noting": Point("in the transaction that records it", _at_commit(_query("end_delivery"), before=True)),
-    "noted": Point("it is recorded, and nobody knows", _at_commit(_query("end_delivery"), before=False)),
+    "noting": Point(
+        "a delivery's outcome is written, and not committed", _at_commit(_query("end_delivery"), before=True)
+    ),
+    "noted": Point("a delivery's outcome is committed", _at_commit(_query("end_delivery"), before=False)),
 }
-"""Every point, in the order in which a job comes by; "in a transaction" is just before its COMMIT."""
+"""Every point, in the order in which a job comes by. "Not committed" is in the transaction, just before its COMMIT."""
 
 
 def _doomed(service: Service, name: str) -> Service:

@@ -207,8 +207,13 @@ class Place:
         lines += [f"  owed: {delivery}, tried: {attempts}" for delivery, attempts in deliveries]
         lines += [f"  at the provider: {asdict(made)}" for made in self.made_for(job_id)]
         with (self.folder / "log.jsonl").open(encoding="utf-8") as log:
-            lines += [f"  log: {line.rstrip()}" for line in log if job_id in line]
-        return "\n".join(lines)
+            said = [line.rstrip() for line in log if job_id in line and '"method": "GET"' not in line]
+        return "\n".join([*lines, *(f"  log: {line}" for line in said)])
+
+    def calling(self) -> httpx.AsyncClient:
+        """Return a client that calls the service with the caller's key."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, trust_env=False, timeout=30)
 
     def signal(self, number: int) -> None:
         """Send a signal to the living process."""
