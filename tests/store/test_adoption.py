@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -249,6 +250,20 @@ async def test_only_a_video_changes_a_job_that_we_gave_up_on(world: World, place
     job = await place(world)
     assert await world.apply(job, report(status, f"at-{job.id}")) is DUPLICATE
     assert await world.now(job) == job
+
+
+async def test_what_a_callback_said_before_does_not_recover_a_job_again(world: World) -> None:
+    job = await world.failed_unavailable()
+    said = report(Status.COMPLETED, f"at-{job.id}")
+    assert await world.receive(job, said) is APPLIED
+    again = held(job, await world.claims.claim_mirrors("alpha", 10))
+    ended = sure(await world.claims.give_up_mirror(again, GONE))
+    for _ in range(3):
+        assert await world.receive(job, said) is DUPLICATE
+    assert await world.now(job) == ended
+    fresh = replace(said, outputs=(Output(0, "https://cdn.example/fresh"),))
+    assert await world.receive(job, fresh) is APPLIED
+    assert (await world.history(job)).count("recovered") == 2
 
 
 async def test_what_was_copied_before_we_gave_up_need_not_be_copied_again(world: World) -> None:

@@ -249,8 +249,8 @@ RETURNING id;
 
 -- report_recovered --
 -- We had given up, and a report brings the finished video after all. Of a job that was paid for twice on its caller's
--- wish, one submission may fail while the other one brings the video. What a callback said before, with the same outputs,
--- is no news: said again and again, it would have them copied, given up and told again and again.
+-- wish, one submission may fail while the other one brings the video. What a callback said before, with the same
+-- outputs, is no news: said again and again, it would have them copied, given up and told again and again.
 UPDATE jobs
    SET state = 'mirroring', provider_job_id = :provider_job_id, provider_status = :word, attempt = 0,
        lease = NULL, leased_until = NULL, due_at = :now, outputs = :outputs, mirror_until = :mirror_until,
