@@ -17,7 +17,7 @@ from tests.receiver import Receiver, Told
 PROVIDERS: Final = ("openrouter", "llmgateway")
 _RESUBMIT_MS = 60_000
 _DEADLINE_S = 120
-_LATE: Final = 0.2  # the provider's own speed, so that no callback comes before its answer is recorded
+_SLOW: Final = 0.02  # the provider's speed: it brings no callback before who would submit again could do so
 _LOST: Final = "callback-lost"
 
 
@@ -56,12 +56,12 @@ async def _as_the_receiver_reads_it(scene: Scene) -> None:
 
 
 def _no_callback_had_come(scene: Scene) -> bool:
-    [made] = scene.place.made
+    made = scene.place.made[0]
     return made.told_at is None or made.told_at > scene.killed_at
 
 
 def _more_was_to_come(scene: Scene) -> bool:
-    [made] = scene.place.made
+    made = scene.place.made[0]
     return 0 < made.downloads[0].bytes < len(bytes_of(made))
 
 
@@ -97,7 +97,7 @@ def _at(point: str, name: str | None = None, **fields: Any) -> Kill:  # noqa: AN
 KILLS: Final = (
     _at("accepting"),
     _at("committed"),
-    _at("overtaken", speed=_LATE),
+    _at("overtaken", speed=_SLOW),
     _at("answered"),
     _at("claiming"),
     _at("claimed", ends="failed/submission_unknown", made=0, deadline=_DEADLINE_S),
@@ -111,13 +111,13 @@ KILLS: Final = (
         "calling",
         "the provider has accepted, and not answered",
         model="accepted-then-hangs",
-        speed=_LATE,
+        speed=_SLOW,
         outside=_once_the_provider_has_it,
         in_time=_no_callback_had_come,
     ),
-    _at("called", speed=_LATE),
-    _at("binding", speed=_LATE),
-    _at("bound", speed=_LATE),
+    _at("called", speed=_SLOW),
+    _at("binding", speed=_SLOW),
+    _at("bound", speed=_SLOW),
     _at("verified"),
     _at("receiving"),
     _at("received"),

@@ -179,7 +179,13 @@ async def _audit(outcome: Outcome, scene: Scene, client: httpx.AsyncClient, job_
     if (len(ours), outcome.provider_jobs, calls) != (1, kill.made, kill.made):
         wrong[DOUBLED] = f"{len(ours)} jobs of ours made {outcome.provider_jobs} at the provider, in {calls} calls"
 
-    served = {artifact.key: bytes_of(made) for each in ours for artifact in each.artifacts for made in place.made}
+    served = {
+        artifact.key: bytes_of(made)
+        for each in ours
+        for artifact in each.artifacts
+        for made in place.made
+        if made.id == each.provider_job_id
+    }
     given = [await _content(client, artifact["url"]) for artifact in job["artifacts"]]
     hashes = [artifact["sha256"] for artifact in job["artifacts"]]
     kept, outcome.left = scene.shelf.files(), len(scene.shelf.begun())

@@ -15,8 +15,10 @@ from tests.proofs.kills import BYTES, DOUBLED, LOST, MISSED, STUCK, TOLD, Outcom
 AT = {kill.name: kill for kill in KILLS}
 SHORT = [Cell(kill, PROVIDERS[place % 2]) for place, kill in enumerate(KILLS)]
 IN_A_BUCKET = [Cell(AT["uploading"], "openrouter", bucket=True)]
-NEVER = Cell(replace(AT["polled"], name="never", model="ok", ends="cancelled", made=2, patience=5.0), "openrouter")
-"""A job that no poll brings to its end, with wrong expectations."""
+NEVER = Cell(
+    replace(AT["receiving"], name="never", model="callback-lost", ends="cancelled", made=2, patience=5.0), "openrouter"
+)
+"""A job whose callback never comes, with wrong expectations."""
 ALL = [*SHORT, *IN_A_BUCKET, NEVER]
 
 Outcomes = Mapping[str, Outcome]
