@@ -8,6 +8,7 @@ Row 0, pure: the words and the rules.
     errors.py        the exception tree, drawn at the top
     signing.py       HMAC schemes, both directions, over raw bytes
     containers.py    what a whole video looks like, chunk by chunk
+    addresses.py     which addresses are public, and which hosts may be reached nevertheless
     backoff.py       when to try again; pace.py: how fast a provider may be asked
     clock.py ids.py  time and names, passed in
 

@@ -12,26 +12,24 @@ import contextlib
 import re
 import socket
 import threading
-from collections.abc import AsyncIterator, Collection, Mapping
+import time
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, cast
-from urllib.parse import urlsplit
 
+import httpcore
 import httpx
-from httpx_secure import SSRFProtectionError, httpx_ssrf_protection
 
+from service.addresses import SETTING, hosts_and_ports, is_public, normal
 from service.clock import Clock, SystemClock
-from service.errors import ConfigurationError, OutputError, OutputGoneError, OutputNotReadyError
-
-SETTING = "REELKEEPER_ALLOWED_PRIVATE_HOSTS"
+from service.errors import OutputError, OutputGoneError, OutputNotReadyError
 
 _IDENTITY = {"accept-encoding": "identity"}
 _MOST_REDIRECTS = 5
-_DNS_SECONDS = 60
 _NAME_SECONDS = 10
 _MOST_PORT = 65_535
 _JUDGED_EVERY = 60.0  # s
@@ -42,25 +40,14 @@ _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 # closes has an unknown outcome, so we close earlier.
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)
 
-_NOT_PUBLIC_V4 = tuple(
-    IPv4Network(each)
-    for each in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-        "224.0.0.0/4", "240.0.0.0/4",
-    )
-)  # fmt: skip
-_GLOBAL_V6 = IPv6Network("2000::/3")  # all other IPv6 space is private, local, multicast, mapped, or not assigned
-_NOT_PUBLIC_V6 = tuple(
-    IPv6Network(each)
-    for each in (
-        "2001::/23",  # protocol assignments, Teredo among them
-        "2001:db8::/32",  # documentation
-        "2002::/16",  # 6to4, which wraps any IPv4 address
-        "3fff::/20",  # documentation
-    )
-)
-_NAT64 = IPv6Network("64:ff9b::/96")
+
+class NotPublicError(httpx.RequestError):
+    """The host has an address that is not public; no connection was made."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__("the host is not on the public internet")
+        self.host = f"[{host}]" if ":" in host else host
+        self.port = port
 
 
 class AnswerTooLargeError(httpx.RequestError):
@@ -116,18 +103,15 @@ def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
 
     `allowed_private_hosts` are `host:port` as written in such URLs (`minio.internal:9000`, `[::1]:9000`): these may
     have any address and be asked over plain http. Anything else raises `httpx.UnsupportedProtocol` for plain http and
-    `httpx_secure.SSRFProtectionError` for an address that is not public, both before any request is sent.
+    NotPublicError for a name with an address that is not public, both before any connection is made.
     Raises ConfigurationError for an entry that is not `host:port`.
     """
-    allowed = _hosts_and_ports(allowed_private_hosts)
-
-    def admit(host: str, address: IPv4Address | IPv6Address, port: int) -> bool:
-        return (_normal(host), port) in allowed or is_public(address)
+    allowed = hosts_and_ports(allowed_private_hosts)
 
     async def refuse_early(request: httpx.Request) -> None:
         url = request.url
         port = _port(url)
-        if (_normal(url.host), port) in allowed:
+        if (normal(url.host), port) in allowed:
             return
         if port > _MOST_PORT:
             raise httpx.UnsupportedProtocol(f"there is no port {port}", request=request)
@@ -135,36 +119,74 @@ def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
             raise httpx.UnsupportedProtocol(
                 f"only https URLs are fetched, or http ones of a host in {SETTING}", request=request
             )
-        # httpx-secure connects to a name once before it judges the address. To refuse before that, and whenever any
-        # of a name's addresses is not public, keeps strangers from finding out which of our ports are open.
-        try:
-            addresses = await _resolve(url.host, port)
-        except TimeoutError as error:  # which is an OSError, too
-            raise httpx.ConnectTimeout(f"its name was not found within {_NAME_SECONDS} s", request=request) from error
-        except OSError as error:
-            raise httpx.ConnectError(str(error), request=request) from error
-        for address in addresses:
-            if not is_public(address):
-                raise SSRFProtectionError("refused", request=request, hostname=url.host, ip_addr=address, port=port)
 
-    client = httpx.AsyncClient(
+    transport = httpx.AsyncHTTPTransport(trust_env=False, limits=_LIMITS)
+    pool = transport._pool  # noqa: SLF001 - httpx has no other way to say who makes the connections
+    if not isinstance(pool._network_backend, httpcore.AsyncNetworkBackend):  # noqa: SLF001 - the same
+        raise TypeError("this httpx makes its connections in another way, and nothing would judge their addresses")
+    pool._network_backend = _Judging(pool._network_backend, allowed)  # noqa: SLF001 - the same
+    return httpx.AsyncClient(
+        transport=transport,
         follow_redirects=False,
         trust_env=False,
         timeout=httpx.Timeout(30, connect=10, pool=10),
-        limits=_LIMITS,
         headers=_IDENTITY,
         cookies=_no_cookies(),
         event_hooks={"request": [refuse_early]},
     )
-    return httpx_ssrf_protection(
-        client, check_globally_reachable=False, custom_validator=admit, dns_cache_ttl=_DNS_SECONDS
-    )
+
+
+class _Judging(httpcore.AsyncNetworkBackend):
+    """Looks a name up once, judges all of its addresses, and connects to none but those.
+
+    A second look could bring other addresses. When one of several is not public, none is connected to: a stranger
+    would find out, by trying, what there is in our network.
+    """
+
+    def __init__(self, plain: httpcore.AsyncNetworkBackend, allowed: Collection[tuple[str, int]]) -> None:
+        self._plain = plain
+        self._allowed = allowed
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - as httpcore has it
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        begun = time.monotonic()
+        addresses = [host] if (normal(host), port) in self._allowed else await _judged(host, port)
+        for left in range(len(addresses), 0, -1):
+            rest = None if timeout is None else max(0.0, timeout - (time.monotonic() - begun)) / left
+            try:
+                return await self._plain.connect_tcp(addresses[-left], port, rest, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if left == 1:
+                    raise
+        raise httpcore.ConnectError("the name has no address")
+
+    async def sleep(self, seconds: float) -> None:
+        await self._plain.sleep(seconds)
+
+
+async def _judged(host: str, port: int) -> list[str]:
+    """Return the addresses of a host, all of them public. Raises NotPublicError, and httpcore's own errors."""
+    try:
+        addresses = await _resolve(host, port)
+    except TimeoutError as error:  # which is an OSError, too
+        raise httpcore.ConnectTimeout(f"its name was not found within {_NAME_SECONDS} s") from error
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
+    if not all(map(is_public, addresses)):
+        raise NotPublicError(host, port)
+    return [str(address) for address in addresses]
 
 
 def is_private(url: str, allowed_private_hosts: Collection[str]) -> bool:
     """Tell whether `public_client` fetches a URL because its host is listed. Raises httpx.InvalidURL."""
     parsed = httpx.URL(url)
-    return (_normal(parsed.host), _port(parsed)) in _hosts_and_ports(allowed_private_hosts)
+    return (normal(parsed.host), _port(parsed)) in hosts_and_ports(allowed_private_hosts)
 
 
 async def _resolve(host: str, port: int) -> list[IPv4Address | IPv6Address]:
@@ -186,22 +208,12 @@ async def _resolve(host: str, port: int) -> list[IPv4Address | IPv6Address]:
     return [ip_address(each[4][0]) for each in found]
 
 
-def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Tell whether an address belongs to the public internet; wrapped IPv4 is judged or refused, never overlooked."""
-    if isinstance(address, IPv4Address):
-        return not any(address in network for network in _NOT_PUBLIC_V4)
-    if address in _NAT64:
-        return is_public(IPv4Address(address.packed[-4:]))
-    return address in _GLOBAL_V6 and not any(address in network for network in _NOT_PUBLIC_V6)
-
-
 def reason(error: httpx.HTTPError) -> str:
     """Say in words why an exchange failed, without its URL, which may be a secret."""
-    if isinstance(error, SSRFProtectionError):
-        host = f"[{error.hostname}]" if ":" in error.hostname else error.hostname
+    if isinstance(error, NotPublicError):
         return (
-            f"the host {host} is not on the public internet; if it is yours, "
-            f"add it to {SETTING}, for example {host}:{error.port}"
+            f"the host {error.host} is not on the public internet; if it is yours, "
+            f"add it to {SETTING}, for example {error.host}:{error.port}"
         )
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
     return f"{kind}: {error}" if str(error) else kind
@@ -362,32 +374,8 @@ def _date_ms(text: str | None) -> float | None:
         return None
 
 
-def _normal(host: str) -> str:
-    """Return a host name in the one form that is compared."""
-    host = host.lower().rstrip(".")
-    try:
-        return IPv6Address(host.strip("[]")).compressed
-    except ValueError:
-        return host
-
-
 def _port(url: httpx.URL) -> int:
     return url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
-
-
-def _hosts_and_ports(entries: Collection[str]) -> frozenset[tuple[str, int]]:
-    return frozenset(_host_and_port(entry) for entry in entries)
-
-
-def _host_and_port(entry: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(f"//{entry.strip()}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or not port or parts.netloc != entry.strip() or "@" in entry:
-        raise ConfigurationError([f"{SETTING} has {entry!r}; write host:port, for example minio.internal:9000"])
-    return _normal(host), port
 
 
 def _no_cookies() -> CookieJar:

@@ -12,7 +12,7 @@ import pytest
 SERVICE = Path(__file__).parent.parent / "service"
 
 ROWS = (
-    {"model", "errors", "signing", "backoff", "clock", "ids", "pace", "containers"},
+    {"model", "errors", "signing", "addresses", "backoff", "clock", "ids", "pace", "containers"},
     {"db", "outbound", "vault", "config", "logs"},
     {"store", "providers", "storage"},
     {"media"},
@@ -34,7 +34,7 @@ ONLY_IN: Mapping[str, set[str]] = {
     "sqlite3": {"db"},
     "aiosqlite": {"db"},
     "httpx": {"outbound", "storage", "providers", "workers", "sandbox"} | COMPOSING,
-    "httpx_secure": {"outbound"},
+    "httpcore": {"outbound"},
     "obstore": {"storage"},
     "av": {"media"},
     "cryptography": {"vault"},

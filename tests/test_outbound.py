@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import ip_address
@@ -17,16 +18,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from httpx_secure import SSRFProtectionError
 
 from service import outbound
+from service.addresses import is_public
 from service.clock import ManualClock
 from service.errors import ConfigurationError, OutputError, OutputGoneError, OutputNotReadyError
 from service.outbound import (
     Answer,
     AnswerTooLargeError,
+    NotPublicError,
     ask,
-    is_public,
     open_download,
     provider_client,
     public_client,
@@ -190,15 +191,61 @@ async def test_a_host_of_our_own_is_refused_however_it_is_written(host: str) -> 
         assert "REELKEEPER_ALLOWED_PRIVATE_HOSTS" in str(caught.value)
 
 
-async def test_a_name_that_changes_its_address_between_two_looks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def public(*_: object) -> list[object]:
-        return [ip_address("8.8.8.8")]
+class Names:
+    """Stands in for the names of the internet: each look at a name brings its next answer, and then the last again.
 
-    monkeypatch.setattr("service.outbound._resolve", public)  # what the first look at the name finds
+    What is connected to is noted, and nothing beyond loopback is reached.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: Sequence[Sequence[str]]) -> None:
+        self.looks: list[str] = []
+        self.connected: list[str] = []
+        self._answers = {name.replace("_", "."): list(each) for name, each in answers.items()}
+        self._look_up = socket.getaddrinfo
+        loop = asyncio.get_running_loop()
+        self._connect = loop.sock_connect
+        monkeypatch.setattr(socket, "getaddrinfo", self._answer)
+        monkeypatch.setattr(loop, "sock_connect", self._note)
+
+    def _answer(self, host: Any, port: Any, *rest: Any, **options: Any) -> Any:  # noqa: ANN401 - as it is there
+        if host not in self._answers:
+            return self._look_up(host, port, *rest, **options)
+        self.looks.append(host)
+        answers = self._answers[host]
+        addresses = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    async def _note(self, sock: socket.socket, address: Any) -> None:  # noqa: ANN401 - as it is there
+        self.connected.append(address[0])
+        if not ip_address(address[0]).is_loopback:
+            raise OSError(errno.ENETUNREACH, "nothing leaves this machine")
+        await self._connect(sock, address)
+
+
+async def test_a_name_that_changes_its_address_between_two_looks_is_looked_up_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = Names(monkeypatch, rebinds_example=[["8.8.8.8"], ["127.0.0.1"]])
     async with loopback(answer(b"secret")) as server:
-        with pytest.raises(OutputError, match="not on the public internet"):
-            await fetch(f"https://localhost:{server.host.rpartition(':')[2]}/")
-        assert server.requests == []
+        with pytest.raises(OutputError, match="connect error: All connection attempts failed"):
+            await fetch(f"https://rebinds.example:{server.host.rpartition(':')[2]}/")
+        assert server.connections == 0
+    assert names.looks == ["rebinds.example"]
+    assert names.connected == ["8.8.8.8"]
+
+
+async def test_a_name_with_one_address_that_is_not_public_is_not_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(monkeypatch, mixed_example=[["8.8.8.8", "127.0.0.1"]])
+    with pytest.raises(OutputError, match=r"the host mixed\.example is not on the public internet"):
+        await fetch("https://mixed.example/")
+    assert names.connected == []
+
+
+async def test_every_address_of_a_name_is_tried_until_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(monkeypatch, many_example=[["8.8.8.8", "1.1.1.1", "9.9.9.9"]])
+    with pytest.raises(OutputError, match="connect error: All connection attempts failed"):
+        await fetch("https://many.example/")
+    assert names.connected == ["8.8.8.8", "1.1.1.1", "9.9.9.9"]
 
 
 async def test_names_that_nobody_answers_for_keep_no_other_name_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +302,7 @@ async def test_a_refusal_comes_as_an_error_of_httpx_so_that_every_caller_handles
     async with public_client([]) as client:
         with pytest.raises(httpx.HTTPError) as caught:
             await ask(client, client.build_request("POST", "https://127.0.0.1:9000/"), seconds=5)
-    assert isinstance(caught.value, SSRFProtectionError)
+    assert isinstance(caught.value, NotPublicError)
     assert "add it to REELKEEPER_ALLOWED_PRIVATE_HOSTS, for example 127.0.0.1:9000" in reason(caught.value)
 
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
+from service.addresses import is_public
 from service.model import Problem
-from service.outbound import is_public
 
 _LONGEST = 2_048  # characters
 _TEXT = re.compile(r"[!-~]+", re.ASCII)
