@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from service.model import DeliveryAttempt, Footage, Job, Status, VideoRequest
-from service.store import Call, Deliveries, Erasures, Idempotency, JobDeleted, NewJob
+from service.store import Call, Deliveries, Erasures, Idempotency, JobDeleted, NewJob, Reason, Rejection, Rejections
 from tests.store.world import GONE, TIMING, World, artifact, held, report, sure
 
 PICTURE = "data:image/png;base64," + "A" * 5_000
@@ -18,7 +18,7 @@ FOX = NewJob(
     notify_url="https://caller.example/done",
 )
 CALL = Call("call_1", "key_1", "jobs.create", "aaaa")
-ABOUT_A_JOB = ("events", "artifacts", "receipts", "inputs", "creates", "deliveries")
+ABOUT_A_JOB = ("events", "artifacts", "receipts", "inputs", "creates", "deliveries", "rejections")
 
 
 @pytest.fixture
@@ -47,6 +47,8 @@ async def with_everything(world: World) -> Job:
     deliveries = Deliveries(world.ledger, world.ids)
     [owed] = await deliveries.claim(1, each=1)
     assert await deliveries.delivered(owed, DeliveryAttempt(1_000, 20, 204, None, ""))
+    rejection = Rejection(job.id, job.provider, Reason.TOO_SLOW, "too slow", 1, 1_000, 1_000, {}, None)
+    await Rejections(world.ledger).keep([rejection])
     return await world.now(job)
 
 

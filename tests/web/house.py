@@ -232,8 +232,13 @@ async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyn
         writer.close()
 
 
-async def ask(app: ASGIApp, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> int:
-    """Hand a request to the app past every library that would refuse to send it; return the status."""
+async def ask(
+    app: ASGIApp, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes, *, more: bool = False
+) -> int:
+    """Hand a request to the app past every library that would refuse to send it; return the status.
+
+    With `more` there is more to come of the body, and never does.
+    """
     messages: list[Message] = []
     scope = {
         "type": "http",
@@ -246,9 +251,11 @@ async def ask(app: ASGIApp, method: str, path: str, headers: Sequence[tuple[byte
         "root_path": "",
         "headers": headers,
     }
-    incoming = [{"type": "http.request", "body": body, "more_body": False}]
+    incoming = [{"type": "http.request", "body": body, "more_body": more}]
 
     async def receive() -> dict[str, Any]:
+        if more and not incoming:
+            await asyncio.Event().wait()
         return incoming.pop() if incoming else {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
