@@ -60,7 +60,8 @@ class Guard:
         if [_identity(_look(self._path)), _identity(log)] != self._files:
             raise StoreUnavailableError(
                 f"{self._path} or its log {self._log} was removed or replaced while the service runs: nothing is "
-                "written any more. Restart the service; stop it before you restore a backup"
+                "written any more. Put it back, or restart the service on the file that it shall have; stop it before "
+                "you restore a backup"
             )
         if log is None or log.st_size <= self._limits.log_warned:
             return

@@ -259,7 +259,7 @@ async def test_nothing_is_written_to_a_file_that_nobody_will_find_again(
     happens(path.with_name(path.name + suffix))
     message = await refusal(database)
     assert "removed or replaced while the service runs" in message
-    assert "stop it before you restore a backup" in message
+    assert "Put it back, or restart the service" in message
 
 
 # Damage

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.proofs.calls import Call, Moment
 
@@ -168,8 +167,8 @@ class Disk:
             entry.done = True
             _rename(self._names, entry)
 
-    def after_power_cut(self, into: Path, chance: random.Random | None) -> None:
-        """Write to the folder `into` what the disk has when the power is cut now.
+    def after_power_cut(self, chance: random.Random | None) -> dict[str, bytes]:
+        """Return the files, by their path below the root, that the disk has when the power is cut now.
 
         Without `chance` nothing of what was not synced survives; with it, any of its pages and names may.
         """
@@ -178,16 +177,16 @@ class Disk:
             if chance is not None and chance.random() < 0.5:
                 _rename(names, entry)
         folders = {path for path, what in names.items() if what is None} | {self._root}
-        for path in sorted(names):
-            parents = [path.rsplit("/", depth)[0] for depth in range(1, path.count("/"))]
-            if not all(parent in folders for parent in parents if len(parent) >= len(self._root)):
-                continue
-            target = into / path[len(self._root) + 1 :]
+        found: dict[str, bytes] = {}
+        for path in sorted(names):  # so that one seed means one disk
             what = names[path]
-            if what is None:
-                target.mkdir(exist_ok=True)
-            else:
-                target.write_bytes(what.synced if chance is None else _survivors(what, chance))
+            if what is not None and all(each in folders for each in self._folders_above(path)):
+                found[path[len(self._root) + 1 :]] = bytes(what.synced) if chance is None else _survivors(what, chance)
+        return found
+
+    def _folders_above(self, path: str) -> list[str]:
+        above = [path.rsplit("/", depth)[0] for depth in range(1, path.count("/"))]
+        return [folder for folder in above if len(folder) >= len(self._root)]
 
     def _file(self, path: str | None) -> _File | None:
         return self._names.get(path or "")
