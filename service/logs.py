@@ -44,6 +44,9 @@ _STEPS: Sequence[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str
     ("://", re.compile(rf"://({_GLUED.pattern})"), _bare_url),
     ("?", re.compile(rf"\?[\w.~%\[\]-]+={_GLUED.pattern}"), "?…"),  # an address without a host
     ("/callbacks/", re.compile(r'(/callbacks/[^/\s"<>]{1,100}/[^/\s"<>]{1,100}/)[^/\s"<>?]+'), r"\1…"),
+    # A part of a path that is as long as the token of a callback's address: wherever a wrong address has it.
+    ("/", re.compile(r"/[\w-]{32}(?![\w-])"), "/…"),
+    ("data:", re.compile(r"\b(data:\w{1,20}/[\w.+;=-]{0,100},)[^\s\"'<>]+"), r"\1…"),
     (
         "=",
         re.compile(rf"""((?:{_TELLING})\w{{0,32}}=b?)("[^"]*"?|'[^']*'?|[^\s"',;&}}]+)""", re.IGNORECASE),

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service import logs
+from service.vault import Vault
 
 pytestmark = pytest.mark.usefixtures("logs_restored")
 
@@ -165,6 +166,21 @@ def test_a_url_keeps_its_scheme_host_and_path() -> None:
     assert logs.redact("got https://a.example/b/c.mp4?sig=1 twice") == "got https://a.example/b/c.mp4?… twice"
     assert logs.redact("https://me:secret@a.example/b#c") == "https://a.example/b?…"
     assert logs.redact("/callbacks/openrouter/job_1/abc") == "/callbacks/openrouter/job_1/…"
+
+
+@pytest.mark.parametrize("before", ["/Callbacks/openrouter/job_1", "//callbacks/x/job_1", "/callbacks/job_1", ""])
+@pytest.mark.parametrize("after", ["", "/", "/content", ".", "?a=b", '"'])
+def test_a_callbacks_token_is_hidden_in_a_path_that_is_not_quite_its_own(before: str, after: str) -> None:
+    token = Vault([b"k" * 32]).callback_token("job_1")
+    assert token not in str(logs.redact(f"POST {before}/{token}{after}"))
+
+
+def test_what_a_data_url_holds_is_left_out() -> None:
+    assert logs.redact("first_frame: data:image/png;base64,iVBOR/+w== is odd") == (
+        "first_frame: data:image/png;base64,… is odd"
+    )
+    assert logs.redact("data:text/plain,hello") == "data:text/plain,…"
+    assert logs.redact("metadata:a/b,c data: x") == "metadata:a/b,c data: x"
 
 
 def test_redacting_twice_changes_nothing_more() -> None:

@@ -11,6 +11,7 @@ import typer
 from service.assembly import Records
 from service.commands import fail, out, read_config, with_records
 from service.config import Config
+from service.logs import redact
 from service.model import Job, State, is_provider_job_id
 from service.store import Created, OutOfCredits
 from service.tables import print_rows, second
@@ -51,8 +52,12 @@ def jobs_show(job_id: JobId) -> None:
         if job is None:
             _no_job(job_id, config)
         views = Views(config.public_url)
+        shown = views.job(job)
+        shown["request"] = redact(
+            shown["request"]
+        )  # it may hold signed addresses, and terminals are copied into tickets
         events = [views.event(event) for event in await records.store.events(job_id)]
-        out.print_json(json.dumps({**views.job(job), "events": events}))
+        out.print_json(json.dumps({**shown, "events": events}))
 
     with_records(config, run)
 

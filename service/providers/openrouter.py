@@ -121,7 +121,7 @@ class OpenRouter:
             headers={**self._headers, "Content-Type": "application/json"},
             content=wire.encode(_body(job.request, callback_url)),
         )
-        hide = (callback_url, self._api_key)
+        hide = (callback_url, callback_url.rpartition("/")[2], self._api_key)
         answer = await wire.submit(self._client, request, seconds=self.submit_seconds, hide=hide)
         return self._judge(answer) if isinstance(answer, Answer) else answer
 

@@ -104,7 +104,15 @@ def hidden(body: bytes, secrets: Iterable[str]) -> bytes:
     """
     for secret in secrets:
         body = body.replace(secret.encode(), b"[hidden]")
+        if b"\\" in body:
+            body = _spelt(secret).sub(b"[hidden]", body)
     return body
+
+
+def _spelt(secret: str) -> re.Pattern[bytes]:
+    r"""Return what finds a text however JSON spells its characters: `/`, `\/`, `\u002f`."""
+    spelt = [rf"(?:{re.escape(each)}|\\(?:{re.escape(each)}|u(?i:{ord(each):04x})))" for each in secret]
+    return re.compile("".join(spelt).encode())
 
 
 def event(body: bytes, hide: Iterable[str]) -> tuple[str, dict[str, Any]]:

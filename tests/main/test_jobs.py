@@ -162,6 +162,23 @@ def test_a_job_is_shown_with_its_history_as_json(shell: Shell) -> None:
     assert [event["type"] for event in shown["events"]] == ["job.queued", "job.submitting", "job.running"]
 
 
+def test_what_a_caller_gave_in_confidence_is_not_shown(shell: Shell) -> None:
+    async def made(records: Records) -> Job:
+        request = VideoRequest(
+            model="m",
+            first_frame="https://bucket.example/a.png?X-Amz-Signature=canary",
+            last_frame="data:image/png;base64,canary",
+        )
+        notify = "https://hooks.example/told?token=canary"
+        created = await records.store.create_job(NewJob("studio", "openrouter", request, notify_url=notify))
+        assert isinstance(created, Created)
+        return created.job
+
+    said = shell.run("jobs", "show", shell.with_records(made).id).stdout
+    assert json.loads(said)["request"]["first_frame"] == "https://bucket.example/a.png?…"
+    assert "canary" not in said
+
+
 @pytest.mark.parametrize("words", [("show",), ("cancel",), ("attach", "gen-1"), ("remirror",)])
 def test_a_job_that_is_not_there_is_told(words: tuple[str, ...], shell: Shell) -> None:
     said = shell.fails("jobs", words[0], "job_[red]nope", *words[1:])
