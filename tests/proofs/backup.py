@@ -279,12 +279,12 @@ async def _audit(result: Round, place: Place, receiver: Receiver, told_before: S
     result.later = len(await place.jobs()) - len(before.jobs)
     async with _going_on(place, folder) as settings:
         pending = await _settled(settings)
+        told = list(receiver.told)  # before it is read what they are about: a late callback may recover a job meanwhile
         after = await _read(settings)
         async with httpx.AsyncClient(
             base_url=place.url, headers={"authorization": f"Bearer {place.key}"}, trust_env=False
         ) as client:
             spoilt = {job.id for job in after.jobs.values() if not await _is_kept(client, place, job)}
-        told = list(receiver.told)
     if not _sound(copy):
         result.wrong[DAMAGED] += 1
     result.ends.update(_ended(job) for job in after.jobs.values())
