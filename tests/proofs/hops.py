@@ -90,8 +90,8 @@ class Kill:
     patience: float = 60.0  # s of the machine until it must have died
 
 
-def _at(point: str, name: str | None = None, **fields: Any) -> Kill:  # noqa: ANN401 - the fields of a Kill
-    return Kill(name or point, POINTS[point].says, point, **fields)
+def _at(point: str, **fields: Any) -> Kill:  # noqa: ANN401 - the fields of a Kill
+    return Kill(point, POINTS[point].says, point, **fields)
 
 
 KILLS: Final = (
@@ -101,9 +101,10 @@ KILLS: Final = (
     _at("answered"),
     _at("claiming"),
     _at("claimed", ends="failed/submission_unknown", made=0, deadline=_DEADLINE_S),
-    _at(
-        "claimed",
+    Kill(
         "claimed, resubmit",
+        f'{POINTS["claimed"].says}, with on_unknown: "resubmit"',
+        "claimed",
         on_unknown="resubmit",
         timing=Timing(resubmit_after=_RESUBMIT_MS),
     ),

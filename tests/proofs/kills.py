@@ -48,6 +48,11 @@ LOST, STUCK, DOUBLED = "lost", "stuck", "paid for twice"
 BYTES, TOLD, MISSED = "with wrong bytes", "told wrong", "points missed"
 KINDS: Final = (LOST, STUCK, DOUBLED, BYTES, TOLD, MISSED)
 NOTHING: Final = "\N{EN DASH}"
+NOTES: Final = """\
+At `claimed` nobody can know whether the provider was called: by default nothing more is spent and the caller is told
+so, and who prefers a second bill to no video says `on_unknown: "resubmit"`. What a death leaves of an upload in a
+bucket is invisible, and collected when it is a day old. A message that was sent and not recorded comes again under its
+id."""
 HEAD: Final = (
     "point", "killed when", "provider", "storage", "provider jobs", "ended", "bytes equal", "uploads left",
     "delivery ids", "messages",
@@ -244,7 +249,7 @@ def report(outcomes: Sequence[Outcome]) -> str:
     lines = [(name, says, ", ".join(providers), *rest) for (name, says, *rest), providers in rows.items()]
     wrong = Counter(kind for each in outcomes for kind in each.wrong)
     counts = ", ".join(f"{wrong[kind]} {kind}" for kind in KINDS)
-    return f"{table(HEAD, lines)}\n\n{len(outcomes)} kills: {counts}"
+    return f"{table(HEAD, lines)}\n\n{NOTES}\n\n{len(outcomes)} kills: {counts}"
 
 
 def main() -> int:
