@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from tests.servers import SeaweedFS, seaweedfs
+
 
 @pytest.fixture
 def logs_restored() -> Iterator[None]:
@@ -23,3 +25,10 @@ def logs_restored() -> Iterator[None]:
     logging.captureWarnings(capture=False)
     logging.getLogger("uvicorn.access").disabled = False
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """One S3 server for all tests; each has a prefix of its own."""
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server

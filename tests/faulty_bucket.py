@@ -103,6 +103,7 @@ class FaultyBucket:
             yield
         finally:
             listener.close()
+            await asyncio.sleep(0)  # who was let in just before begins to talk
             for task in list(talks):
                 task.cancel()
             await asyncio.gather(*talks, return_exceptions=True)

@@ -18,10 +18,16 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import obstore
 import pytest
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
+
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig, S3Config  # both exist for type checkers only
 
 REQUIRE_ALL = "REELKEEPER_TEST_REQUIRE_ALL"
 
@@ -165,13 +171,14 @@ def seaweedfs(directory: Path) -> Iterator[SeaweedFS]:
         )
     try:
         endpoint = f"http://127.0.0.1:{s3_port}"
-        _wait_until_up(endpoint, process, log)
-        yield SeaweedFS(
+        server = SeaweedFS(
             endpoint,
             "videos",
             {**credentials, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"},
             f"http://127.0.0.1:{ports[names.index('filer')]}",
         )
+        _wait_until_up(server, process, log)
+        yield server
     finally:
         process.kill()
         process.wait()
@@ -180,17 +187,21 @@ def seaweedfs(directory: Path) -> Iterator[SeaweedFS]:
                 leftover.unlink()
 
 
-def _wait_until_up(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_up(server: SeaweedFS, process: subprocess.Popen[bytes], log: Path) -> None:
+    # It answers before it has made the bucket, which only those learn whom it knows.
+    config: S3Config = {
+        "endpoint": server.endpoint,
+        "access_key_id": server.environment["AWS_ACCESS_KEY_ID"],
+        "secret_access_key": server.environment["AWS_SECRET_ACCESS_KEY"],
+        "region": server.environment["AWS_REGION"],
+    }
+    once: RetryConfig = {"max_retries": 0}
+    bucket = S3Store(server.bucket, config=config, client_options={"allow_http": True}, retry_config=once)
     for _ in range(600):
         if process.poll() is not None:
             break
-        try:
-            urllib.request.urlopen(f"{endpoint}/videos", timeout=1).close()  # noqa: S310 - our own loopback server
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code == HTTPStatus.FORBIDDEN:  # it knows the bucket and does not know us
-                return
-        except OSError:
-            pass
+        with contextlib.suppress(BaseError):
+            list(obstore.list(bucket))
+            return
         time.sleep(0.05)  # another program starts up: nothing here can be waited for
     pytest.fail(f"weed mini did not start:\n{log.read_text(errors='replace')[-2000:]}")

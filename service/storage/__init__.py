@@ -273,7 +273,7 @@ class Storage:
         """Remove what processes left that died, or were refused, before that time, and nothing else."""
         if self._folder is not None:
             with self._faults("sweep", "it"):
-                return Swept(files=await self._folder.run(self._folder.sweep, before.timestamp()))
+                return Swept(files=await self._folder.sweep(before.timestamp()))
         files = 0
         with self._faults("sweep", PROBES):
             async for page in obstore.list(self._store, PROBES):

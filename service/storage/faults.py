@@ -10,7 +10,7 @@ _FULL = re.compile("Quota|Full|Insufficient")  # in the codes of Ceph, MinIO and
 _BUSY = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded", "Throttling", "XMinioServerBusy"}
 _BROKEN = {  # what the library shows of it, the most telling first
     "kind: Timeout": "it did not answer in time",
-    "kind: Connect": "nobody can be reached there",
+    "ConnectError(": "nobody can be reached there",
     "HTTP error": "the connection broke",
 }
 

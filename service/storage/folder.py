@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,11 +61,20 @@ class Folder:
         for leftover in target.parent.glob(f"{target.name}.*.part*"):
             discard(leftover)
 
-    def sweep(self, before: float) -> int:
+    async def sweep(self, before: float) -> int:
         """Remove parts, probes and empty folders that nobody touched since unix time `before`; return how many."""
+        stop = threading.Event()
+        try:
+            return await self.run(self._sweep, before, stop)
+        finally:
+            stop.set()  # a service that stops does not wait for the end of a long way
+
+    def _sweep(self, before: float, stop: threading.Event) -> int:
         self.find()
         removed = sum(_remove(file) for file in _files(self.path / PROBES) if _old(file, before))
-        return removed + sum(_sweep(folder, _LEVELS[1:], before) for folder in _folders(self.path, _LEVELS[0]))
+        for folder in _folders(self.path, _LEVELS[0]):
+            removed += _sweep(folder, _LEVELS[1:], before, stop)
+        return removed
 
 
 def discard(path: Path) -> None:
@@ -85,11 +95,13 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _sweep(folder: Path, levels: tuple[str, ...], before: float) -> int:
+def _sweep(folder: Path, levels: tuple[str, ...], before: float, stop: threading.Event) -> int:
     """Sweep a folder with those under it. One that is used again at this moment is not empty, or made anew."""
+    if stop.is_set():
+        return 0
     old = _old(folder, before)  # to remove what is in it would make it young
     if levels:
-        removed = sum(_sweep(each, levels[1:], before) for each in _folders(folder, levels[0]))
+        removed = sum(_sweep(each, levels[1:], before, stop) for each in _folders(folder, levels[0]))
     else:
         removed = sum(_remove(file) for file in _files(folder) if _PART.fullmatch(file.name) and _old(file, before))
     if old:
