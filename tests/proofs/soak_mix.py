@@ -19,6 +19,7 @@ DIES_AT: Final = tuple(name for name in POINTS if name not in {"halted", "overta
 """Named points of death that need nobody's help, and that the service comes to with whatever job."""
 
 _NAMES: Final = [model.removeprefix(PREFIX) for model in BEHAVIOURS]
+_LASTING: Final = {"never-ends", "html-forever", "gone"}  # until a deadline; dealt first, they end while others begin
 _MOODS: Final = ((), (), (), ("500",), ("hang",), ("500", "500"), ("hang", "500"))
 
 
@@ -66,7 +67,7 @@ def wishes(seed: int, jobs: int) -> list[Wish]:
     while len(dealt) < jobs:
         for half in _halves(chance):
             chance.shuffle(half)
-            dealt += half
+            dealt += sorted(half, key=lambda card: card[0] not in _LASTING)
     return [_wish(chance, number, *card) for number, card in enumerate(dealt[:jobs])]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -33,7 +34,7 @@ class Pace:
 
     rate: float
     deadline: int = 20 * _MINUTE
-    retention: int = 15 * _MINUTE
+    retention: int = 40 * _MINUTE
 
     @property
     def clock(self) -> FastClock:
@@ -111,6 +112,10 @@ class World:
         self._weigh()
         return states.total() - self.ended, owed
 
+    def parts(self) -> list[Path]:
+        """Return the files of copies that were never finished."""
+        return [path for path in self.videos.rglob("*") if _PART.search(path.name)]
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Open a connection of our own, which cannot write."""
@@ -128,6 +133,7 @@ class World:
                     self.peaks[living] = int(line.split()[1])
 
 
+_PART = re.compile(r"\.part(#\d+)?$")
 _STATES = "SELECT state, count(*) AS jobs FROM jobs GROUP BY state"
 
 
