@@ -15,7 +15,7 @@ Row 0, pure: the words and the rules.
 Row 1: what touches the outside, and knows nothing of jobs.
     config/          environment -> Config; every mistake at once
     logs.py          one line per event, without secrets and signed URLs
-    outbound.py      HTTP to providers, and to strangers (public addresses only)
+    outbound/        HTTP to providers, and to strangers (public addresses only)
     vault.py         keys derived from the secret key, and what is sealed with them
     db/              the Database seam; sqlite.py; backup.py; queries/ (every query, named); migrations/
 

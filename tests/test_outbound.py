@@ -26,13 +26,14 @@ from service.errors import ConfigurationError, OutputError, OutputGoneError, Out
 from service.outbound import (
     Answer,
     AnswerTooLargeError,
-    NotPublicError,
     ask,
+    connections,
     open_download,
     provider_client,
     public_client,
     reason,
 )
+from service.outbound.connections import NotPublicError
 from tests.servers import Loopback, answer, free_ports, loopback
 from tests.turns import Turn, until
 
@@ -111,6 +112,48 @@ async def test_an_endless_body_is_cut(client: httpx.AsyncClient) -> None:
     async with loopback(endless) as server:
         with pytest.raises(AnswerTooLargeError):
             await ask_for(client, server, limit=1_000_000)
+
+
+async def test_a_storm_of_answers_before_the_answer_is_cut(client: httpx.AsyncClient) -> None:
+    async def storm(_: str, writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 1000)
+            await writer.drain()
+
+    async with loopback(storm) as server:
+        with pytest.raises(httpx.RemoteProtocolError, match="has more than 256 headers"):
+            await ask_for(client, server, seconds=60)
+
+
+async def test_some_answers_before_the_answer_and_a_head_of_64_kib_are_passed_over(client: httpx.AsyncClient) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 50
+    body = b"x" * 200_000
+    async with loopback(hints + answer(body, f"X-Long: {'y' * 60_000}")) as server:
+        assert (await ask_for(client, server, limit=200_000)).body == body
+    async with loopback(answer(b"", f"X-Long: {'y' * 66_000}")) as server:
+        with pytest.raises(httpx.RemoteProtocolError, match="head of the answer is longer than 65,536 bytes"):
+            await ask_for(client, server)
+
+
+async def test_an_answer_has_at_most_256_headers(client: httpx.AsyncClient) -> None:
+    async with loopback(answer(b"{}", *(["a: b"] * 254))) as server:
+        assert (await ask_for(client, server)).body == b"{}"
+    async with loopback(answer(b"{}", *(["a: b"] * 255))) as server:
+        with pytest.raises(httpx.RemoteProtocolError, match="more than 256 headers"):
+            await ask_for(client, server)
+
+
+async def test_every_answer_on_a_connection_may_have_a_head_of_its_own(client: httpx.AsyncClient) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nX-Long: " + b"y" * 40_000 + b"\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = Loopback(f"127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+    assert [(await ask_for(client, server)).body for _ in range(3)] == [b"{}"] * 3
+    listener.close()
 
 
 async def test_a_passed_deadline_counts_as_sent(client: httpx.AsyncClient) -> None:
@@ -277,7 +320,7 @@ async def test_names_that_nobody_answers_for_keep_no_other_name_waiting(monkeypa
 async def test_a_name_that_is_not_found_in_time_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: release.wait(20))
-    monkeypatch.setattr(outbound, "_NAME_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "_NAME_SECONDS", 0.05)
     try:
         with pytest.raises(OutputError, match=r"its name was not found within 0\.05 s"):
             await fetch("https://dead.example/")

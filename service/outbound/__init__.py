@@ -7,30 +7,24 @@ a name that resolves anew cannot reach into the operator's own network (server-s
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import re
-import socket
-import threading
-import time
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, cast
+from typing import cast
 
-import httpcore
 import httpx
 
-from service.addresses import SETTING, hosts_and_ports, is_public, normal
+from service.addresses import SETTING, hosts_and_ports, normal
 from service.clock import Clock, SystemClock
 from service.errors import OutputError, OutputGoneError, OutputNotReadyError
+from service.outbound.connections import NotPublicError, transport
 
 _IDENTITY = {"accept-encoding": "identity"}
 _MOST_REDIRECTS = 5
-_NAME_SECONDS = 10
 _MOST_PORT = 65_535
 _JUDGED_EVERY = 60.0  # s
 _SLOWEST = 10_240  # bytes a second: a server that drips must not hold a place for an hour
@@ -39,15 +33,6 @@ _NUMBER = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 # Many servers close an idle connection after 5 s. A paid call that is sent into a connection at the moment when it
 # closes has an unknown outcome, so we close earlier.
 _LIMITS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=2)
-
-
-class NotPublicError(httpx.RequestError):
-    """The host has an address that is not public; no connection was made."""
-
-    def __init__(self, host: str, port: int) -> None:
-        super().__init__("the host is not on the public internet")
-        self.host = f"[{host}]" if ":" in host else host
-        self.port = port
 
 
 class AnswerTooLargeError(httpx.RequestError):
@@ -89,10 +74,10 @@ async def ask(client: httpx.AsyncClient, request: httpx.Request, *, seconds: flo
 def provider_client() -> httpx.AsyncClient:
     """Return a client for providers that the operator configured: no redirects, proxies or cookies, TLS verified."""
     return httpx.AsyncClient(
+        transport=transport(_LIMITS),
         follow_redirects=False,
         trust_env=False,
         timeout=httpx.Timeout(60, connect=10, pool=10),
-        limits=_LIMITS,
         headers=_IDENTITY,
         cookies=_no_cookies(),
     )
@@ -120,13 +105,8 @@ def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
                 f"only https URLs are fetched, or http ones of a host in {SETTING}", request=request
             )
 
-    transport = httpx.AsyncHTTPTransport(trust_env=False, limits=_LIMITS)
-    pool = transport._pool  # noqa: SLF001 - httpx has no other way to say who makes the connections
-    if not isinstance(pool._network_backend, httpcore.AsyncNetworkBackend):  # noqa: SLF001 - the same
-        raise TypeError("this httpx makes its connections in another way, and nothing would judge their addresses")
-    pool._network_backend = _Judging(pool._network_backend, allowed)  # noqa: SLF001 - the same
     return httpx.AsyncClient(
-        transport=transport,
+        transport=transport(_LIMITS, allowed),
         follow_redirects=False,
         trust_env=False,
         timeout=httpx.Timeout(30, connect=10, pool=10),
@@ -136,76 +116,10 @@ def public_client(allowed_private_hosts: Collection[str]) -> httpx.AsyncClient:
     )
 
 
-class _Judging(httpcore.AsyncNetworkBackend):
-    """Looks a name up once, judges all of its addresses, and connects to none but those.
-
-    A second look could bring other addresses. When one of several is not public, none is connected to: a stranger
-    would find out, by trying, what there is in our network.
-    """
-
-    def __init__(self, plain: httpcore.AsyncNetworkBackend, allowed: Collection[tuple[str, int]]) -> None:
-        self._plain = plain
-        self._allowed = allowed
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - as httpcore has it
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        begun = time.monotonic()
-        addresses = [host] if (normal(host), port) in self._allowed else await _judged(host, port)
-        for left in range(len(addresses), 0, -1):
-            rest = None if timeout is None else max(0.0, timeout - (time.monotonic() - begun)) / left
-            try:
-                return await self._plain.connect_tcp(addresses[-left], port, rest, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if left == 1:
-                    raise
-        raise httpcore.ConnectError("the name has no address")
-
-    async def sleep(self, seconds: float) -> None:
-        await self._plain.sleep(seconds)
-
-
-async def _judged(host: str, port: int) -> list[str]:
-    """Return the addresses of a host, all of them public. Raises NotPublicError, and httpcore's own errors."""
-    try:
-        addresses = await _resolve(host, port)
-    except TimeoutError as error:  # which is an OSError, too
-        raise httpcore.ConnectTimeout(f"its name was not found within {_NAME_SECONDS} s") from error
-    except OSError as error:
-        raise httpcore.ConnectError(str(error)) from error
-    if not all(map(is_public, addresses)):
-        raise NotPublicError(host, port)
-    return [str(address) for address in addresses]
-
-
 def is_private(url: str, allowed_private_hosts: Collection[str]) -> bool:
     """Tell whether `public_client` fetches a URL because its host is listed. Raises httpx.InvalidURL."""
     parsed = httpx.URL(url)
     return (normal(parsed.host), _port(parsed)) in hosts_and_ports(allowed_private_hosts)
-
-
-async def _resolve(host: str, port: int) -> list[IPv4Address | IPv6Address]:
-    """Return all addresses of a host. Raises OSError when it has none, TimeoutError, and UnicodeError for no name."""
-    looked: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
-    looked.set_running_or_notify_cancel()
-
-    def look_up() -> None:
-        try:
-            looked.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
-            looked.set_exception(error)
-
-    # The event loop has a handful of threads for looking up names: a few names whose server is dead would keep every
-    # other one waiting, those of providers too. So each stranger's name has a thread of its own.
-    threading.Thread(target=look_up, name="look-up", daemon=True).start()
-    async with asyncio.timeout(_NAME_SECONDS):
-        found = await asyncio.wrap_future(looked)
-    return [ip_address(each[4][0]) for each in found]
 
 
 def reason(error: httpx.HTTPError) -> str:
