@@ -20,7 +20,7 @@ SHORT = Plan(
     seed=8,
     kills=3,
     most_under_way=50,
-    pace=Pace(30, deadline=10 * MINUTE, retention=12 * MINUTE),
+    pace=Pace(30, deadline=10 * MINUTE, retention=10 * MINUTE),
     patience=40,
 )
 NAMES = [model.removeprefix(PREFIX) for model in BEHAVIOURS]
