@@ -194,6 +194,25 @@ def test_a_floor_that_is_set_for_a_flaw_is_one_of_a_package_that_we_bring_along(
         assert canonicalize_name(constraint.name) not in direct, f"{constraint} belongs into pyproject.toml"
 
 
+# What we publish ourselves
+
+
+def test_no_secret_stands_in_what_we_publish() -> None:
+    credential = re.compile(
+        r"\b(sk-(or-v1-)?[A-Za-z0-9]{16,}|rk_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{16,}|gh[pousr]_[A-Za-z0-9]{30,}"
+        r"|llmgtwy_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{16}|eyJ[A-Za-z0-9_-]{16,})|-----BEGIN [A-Z ]*PRIVATE KEY"
+    )
+    assert credential.search("OPENROUTER_API_KEY=sk-or-v1-0123456789abcdef")
+    paths = [path for folder in ("service", "deploy", ".ci") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    texts = {
+        path: path.read_bytes().decode("latin-1") for path in [*paths, ROOT / "README.md"] if path.suffix != ".pyc"
+    }
+    assert len(texts) > 100
+    for path, text in texts.items():
+        found = credential.search(text)
+        assert found is None, f"{path} holds {found}"
+
+
 # How it is installed
 
 
