@@ -128,8 +128,12 @@ class Strangers:
         return Message("replayed" if genuine else "forged", "POST", again.url, again.headers, again.body)
 
     def _misdirected(self) -> Message | None:
-        """Say what the provider said of one job at the address of another."""
-        heard = self._world.heard[-_LATEST:]
+        """Say what the provider said of one job at the address of another.
+
+        OpenRouter signs for all jobs with one secret and its messages name no job of ours. So what never arrived is
+        not misdirected here: whoever keeps a genuine message from us can make a job that is in doubt take its video.
+        """
+        heard = [each for each in self._world.heard[-_LATEST:] if self._arrived(each)]
         if not heard or (other := self._target()) is None:
             return None
         again = self._chance.choice(heard)
@@ -162,6 +166,12 @@ class Strangers:
             case _:
                 method, body = chance.choice(["GET", "PUT", "DELETE"]), b""
         return Message("garbage", method, url, headers, body)
+
+    def _arrived(self, heard: Heard) -> bool:
+        """Tell whether we took a message, or it is signed with a secret of its own job."""
+        made = self._world.place.made_for(job_of(heard.url))
+        taken = (sent.status is not None and sent.status < 300 for each in made for sent in each.callbacks)
+        return bool(made) and (made[0].dialect == LLMGateway.name or any(taken))
 
     def _is_genuine(self, heard: Heard) -> bool:
         made = self._world.place.made_for(job_of(heard.url))
