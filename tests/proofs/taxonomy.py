@@ -9,6 +9,7 @@ job, `receiving` what receivers of callbacks were attacked with.
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,14 +39,15 @@ def missing(rows: Sequence[Row], root: Path = ROOT) -> Iterator[str]:
                 yield f"{row.id} names {test}, which is not there"
 
 
-def tests_of(path: Path) -> set[str]:
+@functools.cache
+def tests_of(path: Path) -> frozenset[str]:
     """Return the names of the tests that a file has, without running it; none when it is not there."""
     if not path.is_file():
-        return set()
+        return frozenset()
     functions = (
         node for node in ast.parse(path.read_text()).body if isinstance(node, ast.AsyncFunctionDef | ast.FunctionDef)
     )
-    return {function.name for function in functions if function.name.startswith("test_")}
+    return frozenset(function.name for function in functions if function.name.startswith("test_"))
 
 
 def main() -> int:
