@@ -26,7 +26,7 @@ class Pace:
         self._per_minute = per_minute
         self._burst = burst
         self._level = float(burst)
-        self._at = clock.now()
+        self._at = self._seen = clock.now()
         self._closed_until = 0
 
     def free(self, *, reserve: float = 0.0) -> int:
@@ -34,7 +34,7 @@ class Pace:
 
         The share is rounded down, so that below 1 it never keeps all of a small bucket.
         """
-        now = self._clock.now()
+        now = self._now()
         if now < self._closed_until:
             return 0
         if self._per_minute is None:
@@ -44,7 +44,7 @@ class Pace:
 
     def wait_ms(self) -> int:
         """Return after how many milliseconds one call will be free, if nobody takes it before; 0: now."""
-        now = self._clock.now()
+        now = self._now()
         closed = max(0, self._closed_until - now)
         if self._per_minute is None:
             return closed
@@ -57,12 +57,19 @@ class Pace:
         Below zero, calls that were taken and not made are given back.
         """
         if self._per_minute is not None:
-            self._refill(self._clock.now())
+            self._refill(self._now())
             self._level -= calls
 
     def close_for(self, milliseconds: int) -> None:
         """Let nothing through for a while: the provider said `Retry-After`."""
-        self._closed_until = max(self._closed_until, self._clock.now() + milliseconds)
+        self._closed_until = max(self._closed_until, self._now() + milliseconds)
+
+    def _now(self) -> int:
+        """Return the time. When the clock was set back, what is waited for goes back with it."""
+        now = self._clock.now()
+        self._closed_until -= max(0, self._seen - now)
+        self._seen = now
+        return now
 
     def _refill(self, now: int) -> None:
         elapsed = max(0, now - self._at)

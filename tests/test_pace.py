@@ -128,3 +128,15 @@ def test_a_pace_tells_when_a_call_will_be_free() -> None:
 
 def test_without_a_limit_nobody_waits() -> None:
     assert Pace(ManualClock()).wait_ms() == 0
+
+
+def test_a_clock_that_is_set_back_takes_a_closing_with_it() -> None:
+    clock = ManualClock()
+    pace = Pace(clock)
+    pace.close_for(60_000)
+    clock.advance(20_000)
+    assert pace.free() == 0
+    clock.advance(-3_600_000)
+    assert pace.wait_ms() == 40_000
+    clock.advance(40_000)
+    assert pace.free() > 0

@@ -197,7 +197,7 @@ class _Audit:
             row = re.compile(re.escape(job_id.encode()))
         else:
             self._callbacks.add(job_id)
-            row = re.compile(rb"%b%b\w{1,20}applied" % (job_id.encode(), self._run.names[job_id].encode()))
+            row = re.compile(rb"%b%b\w{1,20}(applied|duplicate)" % (job_id.encode(), self._run.names[job_id].encode()))
         if not self._order.synced(row, job_id):
             self._found.early.append(f"{status.decode()} about {job_id} was sent before its commit was synced")
         return True
