@@ -196,6 +196,7 @@ FAILURES = (
         "providers/openrouter_reports: an_expired_url_and_a_missing_one_are_not_tried",
         "providers/llmgateway_reports: an_output_is_at_the_gateways_own_content_address_with_the_key",
         "workers/mirror: a_place_that_only_a_poll_shows_is_tried_at_last",
+        why_not="Where no outputs are listed, one is expected: it has an address that follows from the job's id.",
     ),
     row(
         "W13",

@@ -88,6 +88,8 @@ LOSSES = (
         "storage_faults: a_part_that_is_altered_on_the_way_is_refused",
         "storage_faults: a_check_sees_what_is_altered_on_the_way",
         "storage: a_storage_that_keeps_fewer_bytes_than_it_took_is_not_believed",
+        why_not="Who compares is the bucket. One that does not look at the hash in a signature, as S3 does, looks at "
+        "the one that AWS_CHECKSUM_ALGORITHM=SHA256 adds.",
     ),
     row(
         "M12",
@@ -132,7 +134,6 @@ LOSSES = (
         "two processes work on one database",
         "story/two_processes: two_services_on_one_database_share_the_work_and_do_nothing_twice",
         "db/migrations: many_may_open_a_new_database_at_the_same_time",
-        "web/creating: two_processes_keep_the_same_wishes_of_two_callers_apart",
     ),
     row(
         "O2",

@@ -114,7 +114,6 @@ RECEIVING = (
         "the whole body is kept before anybody asks who sent it",
         "web/callbacks_of_strangers: nothing_is_read_for_a_wrong_token",
         "web/callbacks_of_strangers: too_large_a_body_is_refused_while_it_comes",
-        "web/openai_face: nobody_without_a_key_has_a_body_read",
         _ABUSE,
     ),
     row(
