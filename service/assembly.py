@@ -32,7 +32,19 @@ from service.providers import ListsModels, Manners, Provider
 from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
-from service.store import Backups, Catalogue, Claims, Deliveries, Erasures, KeyStore, Ledger, Rejections, Store, Timing
+from service.store import (
+    Backups,
+    Catalogue,
+    Claims,
+    Deliveries,
+    Eras,
+    Erasures,
+    KeyStore,
+    Ledger,
+    Rejections,
+    Store,
+    Timing,
+)
 from service.vault import Vault
 from service.web import build_app
 from service.web.deliveries import Composer
@@ -52,6 +64,10 @@ from service.workers.submitter import DoubtResolver, Submitter
 from service.workers.sweeper import Sweeper
 
 _GRACE = 5.0  # seconds for what is under way when the service stops; with what follows it stays below 10
+_KEY_MISSING = (
+    "the key that these jobs were submitted with is not in REELKEEPER_SECRET_KEY: their callbacks are refused, and "
+    "polls alone can end them. Write it at the end of the list again, for example new-key,old-key, until they ended"
+)
 # Of each provider, so that one that hangs or drips takes no place from another.
 _AT_ONCE = {"submit": 16, "resolve": 8, "poll": 8, "mirror": 3, "notify": 64, "erase": 4, "models": 2, "sweep": 1}
 
@@ -83,6 +99,7 @@ class Records:
     catalogue: Catalogue
     keys: KeyStore
     backups: Backups
+    eras: Eras
     rejections: Rejections
 
 
@@ -118,6 +135,7 @@ async def open_records(
             Catalogue(db),
             KeyStore(db, clock, ids),
             Backups(ledger, timing),
+            Eras(ledger),
             Rejections(ledger),
         )
     finally:
@@ -145,6 +163,8 @@ async def open_service(
             open_records(config, clock=clock, chance=chance, timing=tuning.timing)
         )
         await _go_on_from_backup(records.backups, log)
+        if orphans := await records.eras.begin(vault.key_ids):
+            log.warning("serve.key_missing", jobs=orphans, advice=_KEY_MISSING)
         asking = await stack.enter_async_context(provider_client())
         fetching = await stack.enter_async_context(public_client(_reachable(config)))
         telling = await stack.enter_async_context(public_client(config.allowed_private_hosts))

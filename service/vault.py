@@ -30,6 +30,10 @@ class SealError(ValueError):
     """What was sealed cannot be opened; the text says what to do."""
 
 
+class KeyMissingError(SealError):
+    """The key with which it was sealed is not in the list: it can be opened once that is there again."""
+
+
 class Vault:
     """Derives tokens and secrets from `keys`, each of at least 32 bytes, and seals; the first is the current one.
 
@@ -49,6 +53,11 @@ class Vault:
             _derive(key, b"reelkeeper/key-id/1")[:_KEY_ID_BYTES].hex(): AESGCM(_derive(key, b"reelkeeper/seal/1"))
             for key in keys
         }
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """Names of the keys, the current one first. They are derived, and tell nothing about the keys."""
+        return tuple(self._seals)
 
     def callback_token(self, job_id: str) -> str:
         """Return what makes a job's callback URL unguessable: 32 characters, safe in a URL."""
@@ -92,7 +101,7 @@ class Vault:
                 "whoever it is from must give it anew"
             )
         if key_id not in self._seals:
-            raise SealError(
+            raise KeyMissingError(
                 f"it was sealed with the key {key_id!r:.20}, which is not in REELKEEPER_SECRET_KEY any more; "
                 "write that key at the end of the list again, for example new-key,old-key, restart and try again"
             )

@@ -2,8 +2,8 @@
 
 `jobs` speaks for callers, callbacks and operators (`accepting` is how a call becomes a job, once), `claims` for
 workers, `deliveries` for what callers are owed, `catalogue` for models, `erasures` for files of deleted jobs, `keys`
-for API keys, `backups` for copies of the database, `rejections` for callbacks that were not believed; `transaction` is
-what their sentences are made of.
+for API keys, `backups` for copies of the database, `eras` for the secret keys, `rejections` for callbacks that were not
+believed; `transaction` is what their sentences are made of.
 """
 
 from service.store.accepting import (
@@ -23,6 +23,7 @@ from service.store.backups import Backups, Restoration
 from service.store.catalogue import Catalogue
 from service.store.claims import Claims
 from service.store.deliveries import Deliveries
+from service.store.eras import Eras
 from service.store.erasures import Erasure, Erasures
 from service.store.jobs import Overview, Receipt, Store, Verdict
 from service.store.keys import KeyStore
@@ -37,6 +38,7 @@ __all__ = [
     "Created",
     "Creation",
     "Deliveries",
+    "Eras",
     "Erasure",
     "Erasures",
     "Hindrance",

@@ -16,7 +16,7 @@ from service.logs import redact
 from service.model import Delivery, DeliveryAttempt, Job
 from service.outbound import is_private
 from service.store import Deliveries, Store
-from service.vault import SealError
+from service.vault import KeyMissingError, SealError
 from service.workers.posting import Reply, post
 
 Compose = Callable[[Delivery, Job, int], tuple[Mapping[str, str], bytes]]
@@ -75,6 +75,8 @@ class Notifier:
         now = self._clock.now()
         try:
             headers, body = self._compose(item, job, now)
+        except KeyMissingError as error:  # the operator may bring it back: it waits like one that was not taken
+            return await self._note(item, Reply(error=f"the secret to sign with cannot be read: {error}"), now, 0)
         except SealError as error:
             return await self._never(item, f"the secret to sign with cannot be read: {error}")
         begun = time.monotonic()

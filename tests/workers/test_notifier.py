@@ -369,20 +369,20 @@ async def test_an_address_on_our_own_network_is_sent_nothing_and_says_why(post: 
     assert await post.wait(job) == 5_000
 
 
-async def test_a_secret_that_cannot_be_read_any_more_is_given_up_with_what_to_do(post: Post) -> None:
+async def test_a_secret_whose_key_is_missing_is_tried_again_until_the_key_is_back(post: Post) -> None:
     sealed = Vault([b"g" * 32]).seal("s3cret", "acme")
     async with receiver() as there:
         job = await post.owe(there.url, Face.OPENAI, sealed)
         (outcome,) = await post.step()
         assert there.told == []
         delivery, (attempt,) = await post.now(job)
-        assert delivery.state is DeliveryState.FAILED
-        assert outcome == f"gave up: {attempt.error}"
+        assert delivery.state is DeliveryState.PENDING
+        assert outcome == f"later: {attempt.error}"
         assert "write that key at the end of the list again" in str(attempt.error)
         assert str(attempt.error).endswith("restart and try again")
 
         post.compose = Composer(Vault([b"k" * 32, b"g" * 32]), native=a_job, openrouter=a_job, openai=a_job).compose
-        assert await post.deliveries.redeliver(job.id)
+        post.clock.advance(await post.wait(job))
         assert await post.step() == ["delivered"]
 
 

@@ -22,3 +22,10 @@ CREATE TABLE backups (
     id       INTEGER PRIMARY KEY CHECK (id = 1),
     taken_at INTEGER NOT NULL
 ) STRICT;
+
+-- Since when the service makes new callback addresses and secrets with which of its secret keys: a name derived from
+-- the key, nothing of the key itself. Tells whose callbacks will be refused when a key is missing.
+CREATE TABLE key_eras (
+    since  INTEGER PRIMARY KEY,
+    key_id TEXT NOT NULL
+) STRICT;
