@@ -18,7 +18,6 @@ from urllib.parse import parse_qs, urlsplit
 from tests.servers import SeaweedFS, answer
 
 _BLOCK = 65_536
-_DROP = 512  # bytes
 _DROP_SECONDS = 0.05
 
 
@@ -41,7 +40,7 @@ class Way(StrEnum):
 
     REFUSED = "refused"  # answered with `status` and `code`, in S3's own words, unread
     SILENT = "silent"  # taken, and never answered
-    DRIPPING = "dripping"  # read in drops of 512 bytes, 20 a second
+    DRIPPING = "dripping"  # read in drops of `drop` bytes, 20 a second
     RESET = "reset"  # reset when half of the body is through
     LOST = "lost"  # done by the bucket, and its answer lost
     ALTERED = "altered"  # one bit of its body is another on the way
@@ -60,6 +59,7 @@ class Fault:
     code: str = "SlowDown"
     message: str = "Please reduce your request rate."
     times: int | None = None
+    drop: int = 512
 
 
 @dataclass(slots=True)
@@ -130,7 +130,7 @@ class FaultyBucket:
             case Way.DRIPPING:
                 body = bytearray()
                 while len(body) < length:
-                    body += await reader.readexactly(min(_DROP, length - len(body)))
+                    body += await reader.readexactly(min(fault.drop, length - len(body)))
                     await asyncio.sleep(_DROP_SECONDS)  # this is what a slow bucket is
                 writer.write(await self._pass_on(head, reader, bytes(body)))
                 await writer.drain()
