@@ -22,6 +22,11 @@ def small_disk(folder: Path, size: int) -> Iterator[Path]:
         yield folder
 
 
+def remount_read_only(folder: Path) -> None:
+    """Let nobody write a disk any more; it cannot be done while somebody has a file of it open for writing."""
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)  # noqa: S603, S607 - see find_program
+
+
 class Image:
     """A disk in a file, with a file system that can break; `folder` is where it is mounted."""
 

@@ -17,8 +17,8 @@ from service.db import guard
 from service.db import sqlite as module
 from service.db.guard import Limits
 from service.db.sqlite import SQLiteDatabase
-from service.errors import StoreUnavailableError
-from tests.db.disks import MIB, Image, fill, read_only, small_disk
+from service.errors import ConfigurationError, StoreUnavailableError
+from tests.db.disks import MIB, Image, fill, read_only, remount_read_only, small_disk
 from tests.db.holding import READ, WRITE, held
 from tests.db.rows import names, on_disk, put
 
@@ -157,6 +157,15 @@ async def test_a_full_disk_while_opening_says_so(tmp_path: Path) -> None:
             await SQLiteDatabase.open(path, ManualClock())
         filler.unlink()
         await (await SQLiteDatabase.open(path, ManualClock())).close()
+
+
+async def test_a_disk_that_is_read_only_while_opening_says_so(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 2 * MIB) as folder:
+        path = folder / "reelkeeper.db"
+        await (await SQLiteDatabase.open(path, ManualClock())).close()
+        remount_read_only(folder)
+        with pytest.raises(ConfigurationError, match=rf"REELKEEPER_DATABASE: {path} cannot be used"):
+            await SQLiteDatabase.open(path, ManualClock())
 
 
 async def test_files_that_become_read_only_refuse_until_they_are_not(tmp_path: Path) -> None:

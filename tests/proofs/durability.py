@@ -57,12 +57,13 @@ HEAD = (
 )
 _IN_FLIGHT = 8
 _SPEED = 20.0
+_TOLD = 3  # jobs
 _REQUEST = re.compile(rb"x-request-id: (\S+)\r\n")
 
 
 @dataclass(slots=True)
 class Findings:
-    """What a run was and what was wrong with it, a sentence for each."""
+    """What a run was and what was wrong with it, a sentence for each; `story` tells of the first jobs concerned."""
 
     creates: int = 0
     callbacks: int = 0
@@ -73,6 +74,7 @@ class Findings:
     missing: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     not_whole: list[str] = field(default_factory=list)
+    story: str = ""
 
     @property
     def wrong(self) -> list[str]:
@@ -89,7 +91,7 @@ class Findings:
 class _Recorded:
     """A run that is over: what it wrote down."""
 
-    folder: Path
+    place: Place
     trace: Path
     before: Path
     port: int
@@ -100,7 +102,10 @@ class _Recorded:
 async def prove(scratch: Path, handicap: Handicap, jobs: int, subsets: int, seed: int) -> Findings:
     """Run `jobs` jobs in the empty folder `scratch`, and rebuild the disk with `subsets` random parts each time."""
     recorded = await _record(scratch, handicap, jobs)
-    return _Audit(recorded, subsets, seed).findings()
+    found = _Audit(recorded, subsets, seed).findings()
+    named = sorted(set(re.findall(r"job_\w+", "\n".join(found.wrong))))
+    found.story = "\n".join([await recorded.place.tell(job_id) for job_id in named[:_TOLD]])
+    return found
 
 
 async def _record(scratch: Path, handicap: Handicap, jobs: int) -> _Recorded:
@@ -118,7 +123,7 @@ async def _record(scratch: Path, handicap: Handicap, jobs: int) -> _Recorded:
                 kept = await place.jobs()
         keys = {job.id: [artifact.key for artifact in job.artifacts] for job in kept}
         names = {job.id: job.provider_job_id or "" for job in kept}
-        return _Recorded(folder, trace, before, httpx.URL(place.url).port or 0, keys, names)
+        return _Recorded(place, trace, before, httpx.URL(place.url).port or 0, keys, names)
 
 
 async def _ask(place: Place, jobs: int) -> None:
@@ -148,9 +153,9 @@ class _Audit:
         self._run = run
         self._subsets = subsets
         self._seed = seed
-        self._log = str(run.folder / "reelkeeper.db-wal")
-        self._about = _requests(run.folder / "log.jsonl")
-        self._rebuilt = run.folder.parent / "rebuilt"
+        self._log = str(run.place.folder / "reelkeeper.db-wal")
+        self._about = _requests(run.place.folder / "log.jsonl")
+        self._rebuilt = run.place.folder.parent / "rebuilt"
         self._found = Findings()
         self._creates: set[str] = set()
         self._callbacks: set[str] = set()
@@ -158,7 +163,7 @@ class _Audit:
 
     def findings(self) -> Findings:
         """Return what was found."""
-        root = str(self._run.folder)
+        root = str(self._run.place.folder)
         before = {
             f"{root}/{path.relative_to(self._run.before)}": path.read_bytes() if path.is_file() else None
             for path in self._run.before.rglob("*")
@@ -323,6 +328,8 @@ async def main() -> int:
         show(f"{name}: {time.monotonic() - begun:.0f} s")
         for sentence in found.wrong[: None if as_it_is else 3]:
             show(f"  {sentence}")
+        if as_it_is and found.story:
+            show(found.story)
         good &= bool(found.wrong) is not as_it_is
     show(f"\n{table(HEAD, rows)}")
     return 0 if good else 1
