@@ -207,13 +207,6 @@ async def test_a_check_passes_and_leaves_nothing(place: Place) -> None:
     assert place.everything() == []
 
 
-async def test_a_key_may_be_called_error(storage: Storage) -> None:
-    key = "Error/2026/11/job_01ab/Error.mp4"
-    await put(storage, b"body", key)
-    await storage.delete(key)
-    assert await storage.size(key) is None
-
-
 async def test_the_content_type_is_kept_with_the_object(bucket: Storage) -> None:
     await bucket.put(KEY, chunks(b"x"), content_type="video/webm")
     found = await obstore.get_async(from_url(bucket.describe()), KEY)

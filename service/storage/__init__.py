@@ -31,15 +31,13 @@ from service.storage.uploads import RULE, UnlistableError, Uploads
 
 if TYPE_CHECKING:
     from obstore import GetOptions  # both exist for type checkers only
-    from obstore.store import RetryConfig, S3Config
+    from obstore.store import RetryConfig
 
 _PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
 _READ_BYTES = 256 * 1024
 _RETRIES: RetryConfig = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}  # some 6 s when nothing answers
 _ABORT_SECONDS = 3
-# The library takes an answer to a bulk deletion for an error when it names a key with "Error" in it (seen with 0.12).
-_SINGLY: S3Config = {"disable_bulk_delete": True}
 _CHECK_SECONDS = 4  # below the patience of who asks whether the service is ready
 _CHECK_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=2)}
 
@@ -105,10 +103,8 @@ class Storage:
         if parts.scheme not in _CREDENTIALS or not parts.netloc:
             raise ConfigurationError([f"REELKEEPER_STORAGE is {url!r}, which is no storage that we know; {_EXAMPLES}"])
         try:
-            config: S3Config | None = _SINGLY if parts.scheme == "s3" else None
-            impatient = cls(from_url(url, config=config, retry_config=_CHECK_RETRIES), url, scheme=parts.scheme)
-            store = from_url(url, config=config, retry_config=_RETRIES)
-            return cls(store, url, scheme=parts.scheme, impatient=impatient)
+            impatient = cls(from_url(url, retry_config=_CHECK_RETRIES), url, scheme=parts.scheme)
+            return cls(from_url(url, retry_config=_RETRIES), url, scheme=parts.scheme, impatient=impatient)
         except (BaseError, ValueError) as error:
             what_to_do = f"check the {_CREDENTIALS[parts.scheme]}* variables"
             raise ConfigurationError(
