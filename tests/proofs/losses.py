@@ -142,7 +142,7 @@ LOSSES = (
         "db/guard: a_reader_who_stays_cannot_make_the_log_grow_without_end",
         "proofs/database: nothing_is_lost_or_paid_twice_while_the_database_is_ill",
         "pace: a_clock_that_is_set_back_neither_opens_nor_empties_it",
-        "story/clock_jumps: a_clock_that_jumps_loses_no_job_and_pays_for_none_twice",
+        "story/clock: a_clock_that_jumps_makes_jobs_late_and_loses_none",
     ),
     row(
         "O3",
