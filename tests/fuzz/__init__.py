@@ -2,6 +2,6 @@
 
     python -m tests.fuzz [TARGET ...] [--seconds N]
 
-runs coverage-guided with atheris (`pip install atheris`); what it found once is in `found` and is a test. Without
+runs coverage-guided with atheris (`pip install -e '.[fuzz]'`); what it found once is in `found` and is a test. Without
 atheris the same targets are tried with hypothesis in `test_targets`.
 """

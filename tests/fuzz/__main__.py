@@ -84,8 +84,8 @@ def main() -> None:
         sys.exit(f"There is no target {', '.join(unknown)}; there are {', '.join(there)}.")
     if find_spec("atheris") is None:
         sys.exit(
-            "Coverage-guided fuzzing needs atheris, for CPython 3.11 to 3.13 on Linux: pip install 'atheris>=3.0'. "
-            "The same targets are tried without it by: pytest tests/fuzz"
+            "Coverage-guided fuzzing needs atheris, which is there for CPython 3.11 to 3.13 on Linux; install it with: "
+            "pip install -e '.[fuzz]'. The same targets are tried without it by: pytest tests/fuzz"
         )
     show(f"Fuzzing for {given.seconds} s each: {machine()}\n")
     rows, told = [], []
