@@ -148,7 +148,7 @@ class Caller:
 def _ballast(database: Path, megabytes: int) -> None:
     """Make the database as large as that of a service with a past."""
     with closing(sqlite3.connect(database)) as connection, connection:
-        rows = ((f"{number}".ljust(1_000, "x"),) for number in range(megabytes * 900))
+        rows = ((f"{number}".ljust(1_000, "x"),) for number in range(megabytes * 230))  # a page each
         connection.executemany("INSERT INTO durations VALUES ('ballast', ?, 1)", rows)
 
 
