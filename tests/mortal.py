@@ -29,6 +29,7 @@ from service import logs, outbound, storage
 from service.assembly import Service, Tuning, listen, open_service, serve, stop_on_signals
 from service.config import Config
 from service.db import load_queries
+from service.errors import ReelkeeperError
 from service.model import Report, Source, Status
 from service.providers import Manners
 from service.providers.llmgateway import LLMGateway
@@ -376,7 +377,11 @@ def main() -> None:
     while True:
         living = os.fork()
         if living == 0:
-            uvloop.run(_live(life))
+            try:
+                uvloop.run(_live(life))
+            except ReelkeeperError as error:  # which `reelkeeper serve` says in a sentence, too
+                logs.logger("reelkeeper").error("serve.cannot_start", error=str(error))
+                sys.exit(1)
             return
         _, status = os.waitpid(living, 0)
         if not os.WIFSIGNALED(status):

@@ -180,7 +180,11 @@ def main() -> None:
     plan = _read()
     with tempfile.TemporaryDirectory() as folder:
         outcome = asyncio.run(soak(plan, Path(folder)))
-    show(f"Seed {plan.seed}, {plan.pace.rate:g} times as fast as the machine's clock, {machine()}\n")
+    show(
+        f"Seed {plan.seed}; {machine()}. Simulated: the provider, and the clock that it shares with the service, "
+        f"{plan.pace.rate:g} times as fast as the machine's (a lease of a minute lasts {60 / plan.pace.rate:g} s). "
+        "Real: processes and their deaths, sockets, files, the database.\n"
+    )
     show(table(["Soak", ""], outcome.rows))
     if not outcome.findings.well:
         show(f"\nWith --seed {plan.seed} --jobs {plan.jobs} --rate {plan.pace.rate:g} --kills {plan.kills}:\n")

@@ -30,10 +30,13 @@ BELIEVED: Final = "forged callbacks believed"
 TOLD_WRONG: Final = "callers told wrong"
 ENDED_WRONG: Final = "ended as the provider's behaviour does not allow"
 BROKE: Final = "answered with a 5xx other than 503"
-PROMISES: Final = (LOST, STUCK, DOUBLED, WRONG_BYTES, BELIEVED, TOLD_WRONG, ENDED_WRONG, BROKE)
+KEY_SENT: Final = "the provider's key sent to another origin"
+FAULTS: Final = "faults of the service's own in its log"
+PROMISES: Final = (LOST, STUCK, DOUBLED, WRONG_BYTES, BELIEVED, TOLD_WRONG, ENDED_WRONG, BROKE, KEY_SENT, FAULTS)
 
 Row = Mapping[str, Any]
 
+_FAULTS: Final = {"worker.broke", "worker.died", "web.failed", "no event"}
 _LISTS: Final = {PATHS[Face.NATIVE]: ("cursor", "next_cursor"), PATHS[Face.OPENAI]: ("after", "last_id")}
 """Where jobs are listed, and how the next page is asked for and named."""
 
@@ -91,6 +94,8 @@ class Audit:
         self._look_at_strays()
         self._look_at_files()
         self._look_at_callbacks()
+        self._look_at_downloads()
+        self._look_at_log()
         return self.findings
 
     def _look_at(self, wish: Wish, job: Row, diary: Diary) -> None:
@@ -212,6 +217,19 @@ class Audit:
                 self._count(f"{sent.kind} callbacks of the provider")
                 if sent.kind in ("forged", "stale") and sent.status is not None and sent.status < 300:
                     self.findings.note(BELIEVED, job_id, f"{sent}")
+
+    def _look_at_downloads(self) -> None:
+        for job_id, all_made in self._made.items():
+            for download in (download for made in all_made for download in made.downloads):
+                if download.authorization is not (download.via == "content"):
+                    self.findings.note(KEY_SENT, job_id, f"{download}")
+
+    def _look_at_log(self) -> None:
+        with (self._world.place.folder / "log.jsonl").open(encoding="utf-8") as log:
+            for line in log:
+                said = json.loads(line) if line.startswith("{") else {"event": "no event", "text": line}
+                if said["event"] in _FAULTS:
+                    self.findings.note(FAULTS, str(said.get("job", said["event"])), line[:2_000])
 
     def _count(self, what: str) -> None:
         self.findings.seen[what] = self.findings.seen.get(what, 0) + 1

@@ -75,7 +75,7 @@ def troubles(seed: int, jobs: int, kills: int) -> list[Trouble]:
     """Draw when the service is killed, and when provider, storage and database are out of order."""
     chance = random.Random(f"{seed} troubles")  # noqa: S311 - the seed makes the run
     others = max(2, jobs // 200)
-    found = [Trouble(at, "kill", point=_point(chance, at < jobs)) for at in _moments(chance, kills, jobs)]
+    found = [Trouble(at, "kill", point=_point(chance, at < 1.5 * jobs)) for at in _moments(chance, kills, jobs)]
     for kind, longest in (("outage", 2.0), ("storage", 2.0), ("lock", 4.0)):
         found += [Trouble(at, kind, chance.uniform(0.5, longest)) for at in _moments(chance, others, jobs)]
     return sorted(found, key=lambda trouble: trouble.at)
