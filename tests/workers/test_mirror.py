@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import service.storage as storage_package
 from service.errors import (
     BadOutputError,
     InterruptedWorkError,
@@ -28,7 +30,8 @@ from service.sandbox.downloads import VIDEOS
 from service.storage import Storage
 from service.workers import copying
 from service.workers.mirror import Examine, Mirror
-from tests.servers import Loopback, answer, loopback
+from tests.faulty_bucket import DENIED, FALSE_OK, LOST, RESET, SLOW_DOWN, Fault, FaultyBucket
+from tests.servers import Loopback, SeaweedFS, answer, loopback
 from tests.store.world import RETENTION_MS, TIMING, report
 from tests.workers.stage import Scripted, Stage
 
@@ -65,7 +68,7 @@ class Shop:
 
 
 def mirror_of(
-    stage: Stage, client_of: Loopback, videos: Path, stack: AsyncExitStack, examine: Examine | None = None
+    stage: Stage, client_of: Loopback, videos: Path | str, stack: AsyncExitStack, examine: Examine | None = None
 ) -> Mirror:
     client = public_client([client_of.host])
     stack.push_async_callback(client.aclose)
@@ -355,6 +358,33 @@ async def test_a_fault_of_our_storage_never_ends_a_job(shop: Shop, stage: Stage,
         [claimed] = await shop.mirror.claim(1)
         assert await shop.mirror.failed(claimed, error) == "later"
         assert 4_000 <= await stage.wait(job) <= 720_000
+
+
+@pytest.mark.parametrize(
+    "fault", [DENIED, SLOW_DOWN, RESET, LOST, FALSE_OK], ids=["denied", "slow-down", "reset", "lost", "false-ok"]
+)
+async def test_a_job_waits_a_week_for_a_bucket_and_is_then_kept_whole(
+    shop: Shop, stage: Stage, s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    monkeypatch.setattr(storage_package, "_RETRIES", {"max_retries": 0})
+    bucket, where = FaultyBucket(s3, fault=fault), f"s3://{s3.bucket}/{tmp_path.name}"
+    async with bucket.running(), AsyncExitStack() as stack:
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        shop.mirror = mirror_of(stage, shop.server, where, stack)
+        shop.sells([GOOD])
+        job = await shop.mirroring()
+        for _ in range(14):
+            assert await shop.copies() == ["later"]
+            stage.clock.advance(max(43_200_000, await stage.wait(job)))
+        assert (await stage.world.now(job)).state == "mirroring"
+        bucket.breaks(None)
+        assert await shop.copies() == ["completed"]
+        [artifact] = (await stage.world.now(job)).artifacts
+        found = [chunk async for chunk in Storage.open(where).read(artifact.key)]
+    assert b"".join(found) == VIDEO
+    assert artifact.sha256 == hashlib.sha256(VIDEO).hexdigest()
+    assert not [key for key in s3.unfinished_uploads() if key.startswith(f"{tmp_path.name}/")]
 
 
 async def test_after_a_fault_of_our_storage_one_of_the_provider_is_not_the_end(shop: Shop, stage: Stage) -> None:
