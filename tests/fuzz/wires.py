@@ -11,7 +11,7 @@ import httpx
 from service import signing
 from service.clock import ManualClock
 from service.model import VideoRequest
-from service.outbound import Answer, ask, open_download, retry_after_ms
+from service.outbound import Answer, ask, open_download, public_client, retry_after_ms
 from service.outbound.connections import _Stream
 from service.providers import Callback
 from service.providers.llmgateway import LLMGateway
@@ -39,7 +39,8 @@ def _llmgateway(client: httpx.AsyncClient) -> LLMGateway:
 
 
 _TLS = ssl.create_default_context()
-_UNUSED = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(500)))
+_UNUSED = httpx.AsyncClient(trust_env=False, transport=httpx.MockTransport(lambda _: httpx.Response(500)))
+_PUBLIC = public_client(["allowed.internal:80"])
 _OFFLINE = _openrouter(_UNUSED), _llmgateway(_UNUSED)
 
 
@@ -64,7 +65,8 @@ def _answered(data: bytes) -> httpx.AsyncClient:
     status = _STATUSES[data[0] % len(_STATUSES)] if data else 200
     headers = [(b"retry-after", data[1:9]), (b"x-ratelimit-reset", data[1:12])]
     return httpx.AsyncClient(
-        transport=httpx.MockTransport(lambda _: httpx.Response(status, headers=headers, content=data[1:]))
+        trust_env=False,
+        transport=httpx.MockTransport(lambda _: httpx.Response(status, headers=headers, content=data[1:])),
     )
 
 
@@ -135,12 +137,12 @@ def retry_after(data: bytes) -> None:
 
 
 def location(data: bytes) -> None:
-    """A download is redirected there, and answered; whether the client would go there is its own matter."""
+    """A download is redirected there, and answered by whoever that is, if the client goes there at all."""
 
     async def follow() -> None:
         answers = iter([httpx.Response(302, headers=[(b"location", data)]), httpx.Response(200, content=b"x")])
-        client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: next(answers, httpx.Response(302))))
-        async with client, open_download(client, "https://h/", {"authorization": "x"}, clock=_CLOCK):
+        _PUBLIC._transport = httpx.MockTransport(lambda _: next(answers, httpx.Response(302)))
+        async with open_download(_PUBLIC, "https://h/", {"authorization": "x"}, clock=_CLOCK):
             pass
 
     LOOP.run(follow())
