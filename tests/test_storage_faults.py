@@ -142,8 +142,10 @@ async def test_an_upload_whose_completion_was_lost_is_there_whole_and_is_made_ag
     bucket.breaks(faulty_bucket.LOST)
     with pytest.raises(StorageError, match="the connection broke"):
         await put(storage)
+    with pytest.raises(StorageError, match="the connection broke"):
+        await storage.check()
     bucket.breaks(None)
-    assert everything(bucket, url) == [KEY]
+    assert everything(bucket, url) == [KEY]  # and no probe
     assert await read(storage) == WHOLE
     await put(storage)
     assert everything(bucket, url) == [KEY]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from service.model import State
 from tests.story.world import MANNERS, MINUTE, TENANT, World
 
@@ -69,3 +71,17 @@ async def test_a_job_waits_for_storage_however_long_it_is_away(world: World, pro
     in_the_way.unlink()
     await world.settle(job_id)
     assert (await world.job(job_id)).state == "completed"
+
+
+async def test_what_a_dead_process_left_in_storage_is_collected_when_it_is_a_day_old(world: World) -> None:
+    left = world.videos / TENANT / "2026" / "09" / "job_01ab"
+    left.mkdir(parents=True)
+    then = world.clock.now() / 1000 - 25 * 3600
+    for name, written_at in (("0.mp4.0123abcd.part", then), ("1.mp4.0123abcd.part", then + 7200)):
+        (left / name).write_bytes(b"half a video")
+        os.utime(left / name, (written_at, written_at))
+    assert await world.run("sweep") == 1
+    assert [path.name for path in left.iterdir()] == ["1.mp4.0123abcd.part"]
+    world.clock.advance(7 * 3_600_000)
+    assert await world.run("sweep") == 1
+    assert world.stored() == set()
