@@ -36,7 +36,6 @@ PROMISES: Final = (LOST, STUCK, DOUBLED, WRONG_BYTES, BELIEVED, TOLD_WRONG, ENDE
 
 Row = Mapping[str, Any]
 
-_FAULTS: Final = {"worker.broke", "worker.died", "web.failed", "no event"}
 _LISTS: Final = {PATHS[Face.NATIVE]: ("cursor", "next_cursor"), PATHS[Face.OPENAI]: ("after", "last_id")}
 """Where jobs are listed, and how the next page is asked for and named."""
 
@@ -225,11 +224,12 @@ class Audit:
                     self.findings.note(KEY_SENT, job_id, f"{download}")
 
     def _look_at_log(self) -> None:
+        """Find what was not foreseen: it is logged with a traceback, and nothing else is."""
         with (self._world.place.folder / "log.jsonl").open(encoding="utf-8") as log:
             for line in log:
-                said = json.loads(line) if line.startswith("{") else {"event": "no event", "text": line}
-                if said["event"] in _FAULTS:
-                    self.findings.note(FAULTS, str(said.get("job", said["event"])), line[:2_000])
+                said = json.loads(line) if line.startswith("{") else {"event": line, "exception": line}
+                if "exception" in said:
+                    self.findings.note(FAULTS, str(said.get("job", said["event"])), line[:4_000])
 
     def _count(self, what: str) -> None:
         self.findings.seen[what] = self.findings.seen.get(what, 0) + 1
