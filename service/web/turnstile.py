@@ -11,11 +11,12 @@ from service.pace import Pace
 
 Pause = Callable[[float], Awaitable[object]]
 
-_PER_SECOND = 100
+_PER_SECOND = 50
+_BURST = 100
 
 
 class Turnstile:
-    """Lets 100 rejections a second be answered, and each later one after at most `longest_ms`.
+    """Answers 100 rejections at once, then 50 a second, and keeps nobody waiting for more than `longest_ms`.
 
     A client that waits for its answers can thereby send no more than that, and with many connections no more than one
     every two seconds on each. At most `most` wait: beyond that who sends to an address at which some wait already is
@@ -26,7 +27,7 @@ class Turnstile:
     most = 1_000
 
     def __init__(self, clock: Clock, pause: Pause = asyncio.sleep) -> None:
-        self._pace = Pace(clock, per_minute=_PER_SECOND * 60, burst=_PER_SECOND)
+        self._pace = Pace(clock, per_minute=_PER_SECOND * 60, burst=_BURST)
         self._pause = pause
         self._waiting: Counter[str] = Counter()
         self._all_waiting = 0
