@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.servers import REQUIRE_ALL, find_program
+
+_MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,12 @@ class FaultyFolder:
         _run("mount", "-o", "remount,rw" if writable else "remount,ro", str(self.disk))
         _run("mount", "-o", "remount,bind,rw" if writable else "remount,bind,ro", str(self.path))
 
-    def fill(self) -> None:
-        """Leave no free byte."""
-        with contextlib.suppress(OSError), (self.disk / "fill").open("wb", buffering=0) as file:
-            while True:
+    def fill(self, leaving: int = 0) -> None:
+        """Leave no more than so many MiB free."""
+        with contextlib.suppress(OSError), (self.disk / "fill").open("ab", buffering=0) as file:
+            while shutil.disk_usage(self.disk).free > leaving * _MIB:
+                file.write(bytes(_MIB))
+            while not leaving:  # what is less than a MiB, too
                 file.write(bytes(4096))
 
     def drain(self) -> None:
@@ -51,7 +56,7 @@ class FaultyFolder:
 
 
 @contextlib.contextmanager
-def faulty_folder(base: Path, mib: int = 4) -> Iterator[FaultyFolder]:
+def faulty_folder(base: Path, mib: int = 96) -> Iterator[FaultyFolder]:
     """Mount a disk of some MiB under `base`; skip the test, as `find_program` does, where nobody may mount."""
     find_program("mount", "apt install mount")
     folder = FaultyFolder(base / "videos", base / "disk")

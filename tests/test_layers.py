@@ -13,6 +13,7 @@ SERVICE = Path(__file__).parent.parent / "service"
 
 ROWS = (
     {"model", "errors", "signing", "addresses", "backoff", "clock", "ids", "pace", "containers"},
+    {"disk"},
     {"db", "outbound", "vault", "config", "logs"},
     {"store", "providers", "storage"},
     {"media"},

@@ -227,8 +227,9 @@ async def test_a_full_disk_shows_nothing_keeps_what_was_there_and_is_used_again(
     storage = Storage.open(str(disk.path))
     await put(storage, b"kept", key="acme/2026/11/job_01aa/0.mp4")
     before = disk.files()
+    disk.fill(leaving=4)
     with pytest.raises(StorageError, match=f"No space left on device.*; {FOLDER}"):
-        await put(storage)  # 9 MiB, on a disk of 4
+        await put(storage)  # 9 MiB
     await until(lambda: set(disk.files()) - set(before) <= {"acme/2026/11/job_01ab"})  # an empty folder at most
     disk.fill()
     with pytest.raises(StorageError, match=f"No space left on device.*; {FOLDER}"):
@@ -239,6 +240,17 @@ async def test_a_full_disk_shows_nothing_keeps_what_was_there_and_is_used_again(
     await storage.check()
     await put(storage, *PARTS[:3])
     assert await read(storage) == b"".join(PARTS[:3])
+
+
+async def test_a_disk_that_is_nearly_full_is_told_before_it_is_full(disk: FaultyFolder) -> None:
+    storage = Storage.open(str(disk.path))
+    disk.fill(leaving=60)
+    with pytest.raises(StorageError, match=r"MiB free, less than the reserve of 64 MiB: make room"):
+        await storage.check()
+    await put(storage)
+    assert await read(storage) == WHOLE
+    disk.drain()
+    await storage.check()
 
 
 async def test_a_read_only_file_system_is_told_and_used_again(disk: FaultyFolder) -> None:

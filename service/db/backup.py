@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from service.db import load_queries
+from service.disk import sync
 from service.errors import StoreUnavailableError
 
 Progress = Callable[[int, int], None]
@@ -38,11 +39,11 @@ def back_up(
         with _blame(database):
             _copy(database, part, progress or (lambda _done, _all: None))
             _note(part, taken_at)
-        _sync(part)
+        sync(part)
         _check(database, target, overwrite=overwrite)  # it took a while
         size = part.stat().st_size
         part.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
     except BaseException:
         for each in (part, *(Path(f"{part}{beside}") for beside in _BESIDE)):
             each.unlink(missing_ok=True)
@@ -94,14 +95,6 @@ def _note(part: Path, taken_at: int) -> None:
         [found, *_] = [row[0] for row in copy.execute("PRAGMA quick_check")]
         if found != "ok":
             raise sqlite3.DatabaseError(f"the copy is not whole: {found}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.disk import RESERVE, lack_of_room
 from service.errors import StoreUnavailableError
 
 _MIB = 1024 * 1024
@@ -34,7 +34,7 @@ class Limits:
     log_usual: int = 64 * _MIB
     log_warned: int = 256 * _MIB
     log_refused: int = 1024 * _MIB
-    reserve: int = 64 * _MIB
+    reserve: int = RESERVE
     empty_every: float = 1.0
 
 
@@ -110,17 +110,6 @@ def unusable_now(path: Path, error: sqlite3.DatabaseError) -> StoreUnavailableEr
     """Return what an error of SQLite means for the file at `path`, and what to do."""
     advice = _ADVICE.get(_kind(error), _check_everything)
     return StoreUnavailableError(f"the database {path} could not be used ({error}): {advice(path)}")
-
-
-def lack_of_room(folder: Path, reserve: int) -> str | None:
-    """Say that the disk of `folder` has less than `reserve` bytes free; None when it has more."""
-    free = shutil.disk_usage(folder).free
-    if free >= reserve:
-        return None
-    return (
-        f"the disk of {folder} has {free // _MIB:,} MiB free, less than the reserve of {reserve // _MIB:,} MiB: "
-        "make room before it is full"
-    )
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:

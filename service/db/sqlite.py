@@ -21,6 +21,7 @@ import aiosqlite
 from service.clock import Clock
 from service.db import Row, Tx, load_queries
 from service.db.guard import Guard, Limits, unusable_now
+from service.disk import make_folder
 from service.errors import ConfigurationError, StoreUnavailableError
 
 T = TypeVar("T")
@@ -215,10 +216,7 @@ async def _on_thread(connection: aiosqlite.Connection, work: Callable[[sqlite3.C
 def _create(path: Path) -> str:
     """Make sure that the file is there; return its URI."""
     try:
-        missing = [folder for folder in path.absolute().parents if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
-            _sync(folder.parent)  # SQLite itself syncs only the folder that the file is in
+        make_folder(path.absolute().parent)  # SQLite itself syncs only the folder that the file is in
         # Never opened when it exists: closing it again would drop the locks that SQLite holds on it in this process.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
@@ -226,14 +224,6 @@ def _create(path: Path) -> str:
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error
     return path.absolute().as_uri()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unusable(path: Path, reason: str) -> ConfigurationError:

@@ -24,6 +24,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
+from service.disk import lack_of_room, make_folder
 from service.errors import ConfigurationError, StorageError
 from service.storage.faults import advice, detail
 from service.storage.folder import PROBES, Folder, discard
@@ -115,7 +116,8 @@ class Storage:
     def _open_folder(cls, url: str, path: Path) -> Self:
         try:
             folder = path.resolve()
-            store = LocalStore(folder, mkdir=True, automatic_cleanup=True)
+            make_folder(folder)
+            store = LocalStore(folder, automatic_cleanup=True)
             return cls(store, f"the folder {folder}", scheme="file", folder=folder)
         except (BaseError, OSError, ValueError) as error:
             raise ConfigurationError([f"REELKEEPER_STORAGE {url!r} is no usable folder: {detail(error)}"]) from None
@@ -250,6 +252,11 @@ class Storage:
                 f"{self._description} did not answer within {_CHECK_SECONDS} s; {self._advice(TimeoutError())}"
             )
         self._checking.result()
+        if self._folder is not None:
+            with self._faults("look at the disk of", str(self._folder.path)):
+                lack = await self._folder.run(lack_of_room, self._folder.path)
+            if lack is not None:
+                raise StorageError(lack)
 
     async def probe(self) -> None:
         """Do what `check` does, for as long as it takes."""

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from service.disk import sync
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -52,10 +54,10 @@ class Folder:
     def publish(self, part: str, key: str) -> None:
         """Make a finished part the object itself, durably, and sweep up what killed processes left of the same key."""
         target = self.path / key
-        _sync(self.path / part)
+        sync(self.path / part)
         (self.path / part).replace(target)
         for parent in target.parents:
-            _sync(parent)
+            sync(parent)
             if parent == self.path:
                 break
         for leftover in target.parent.glob(f"{target.name}.*.part*"):
@@ -85,14 +87,6 @@ def discard(path: Path) -> None:
 
 def _mount_of(path: Path) -> Path:
     return next(each for each in (path, *path.parents) if each.is_mount())
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _sweep(folder: Path, levels: tuple[str, ...], before: float, stop: threading.Event) -> int:
