@@ -135,6 +135,19 @@ async def test_some_answers_before_the_answer_and_a_head_of_64_kib_are_passed_ov
             await ask_for(client, server)
 
 
+async def test_a_server_may_end_its_lines_with_lf_alone(client: httpx.AsyncClient) -> None:
+    body = bytes(200_000)  # more than a head may have
+    async with loopback(b"HTTP/1.1 200 OK\nContent-Length: %d\n\n%b" % (len(body), body)) as server:
+        got = await ask(client, client.build_request("GET", server.url()), seconds=5)
+    assert (got.status, got.body) == (200, body)
+
+
+async def test_a_storm_of_answers_whose_lines_end_with_lf_alone_is_cut_too(client: httpx.AsyncClient) -> None:
+    async with loopback(b"HTTP/1.1 103 Early Hints\nLink: </a>\n\n" * 1_000) as server:
+        with pytest.raises(httpx.RemoteProtocolError, match="has more than 256 headers"):
+            await ask(client, client.build_request("GET", server.url()), seconds=5)
+
+
 async def test_an_answer_has_at_most_256_headers(client: httpx.AsyncClient) -> None:
     async with loopback(answer(b"{}", *(["a: b"] * 254))) as server:
         assert (await ask_for(client, server)).body == b"{}"

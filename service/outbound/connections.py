@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import re
 import socket
 import ssl
 import threading
@@ -23,6 +24,7 @@ from service.addresses import is_public, normal
 
 _NAME_SECONDS = 10
 _LONGEST_HEAD = 65_536  # bytes: that of the answer, and of all answers of the kind 1xx before it
+_END = re.compile(rb"\n\r?\n")  # of a head, as h11 has it: a server may end its lines with LF alone
 _MOST_HEADERS = 256  # of them together: each keeps the whole service busy for longer than its bytes
 
 
@@ -126,12 +128,12 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     def _watch(self, data: bytes) -> None:
         self._head += data
-        while (end := self._head.find(b"\r\n\r\n")) >= 0:
-            self._seen += end
-            self._lines += self._head.count(b"\n", 0, end)
+        while end := _END.search(self._head):
+            self._seen += end.start()
+            self._lines += self._head.count(b"\n", 0, end.start())
             self._judge(0)
             self._in_head = self._head.startswith((b"HTTP/1.1 1", b"HTTP/1.0 1"))
-            del self._head[: end + 4]
+            del self._head[: end.end()]
             if not self._in_head:
                 self._head.clear()
                 return
