@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -102,6 +104,30 @@ def floor(requirement: Requirement) -> Version:
 
 def applies(requirement: Requirement, environment: dict[str, str]) -> bool:
     return requirement.marker is None or requirement.marker.evaluate(environment)
+
+
+# The dependencies
+
+MODULES = {"python-multipart": "python_multipart", "python-ulid": "ulid", "pydantic-settings": "pydantic_settings"}
+BY_NAME_ALONE = {"httptools", "uvloop"}  # uvicorn runs on them, and would do with less without a word
+
+
+def test_every_dependency_is_used_and_everything_that_is_used_is_a_dependency() -> None:
+    used = {
+        name.partition(".")[0]
+        for file in (ROOT / "service").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text("utf-8")))
+        for name in (
+            [each.name for each in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    named = {MODULES.get(each.name, each.name) for each in OURS}
+    assert named - BY_NAME_ALONE <= used
+    assert used - named <= sys.stdlib_module_names | {"service", "pydantic_core"}  # which pydantic has locked to itself
 
 
 # The lock
