@@ -15,17 +15,3 @@ CREATE TABLE rejections (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX rejections_by_time ON rejections (last_at);
-
--- When this file was copied from a service that went on running. A row here means that the file is a backup which
--- nobody has served yet: what it calls queued may have been submitted, and paid for, since.
-CREATE TABLE backups (
-    id       INTEGER PRIMARY KEY CHECK (id = 1),
-    taken_at INTEGER NOT NULL
-) STRICT;
-
--- Since when the service makes new callback addresses and secrets with which of its secret keys: a name derived from
--- the key, nothing of the key itself. Tells whose callbacks will be refused when a key is missing.
-CREATE TABLE key_eras (
-    since  INTEGER PRIMARY KEY,
-    key_id TEXT NOT NULL
-) STRICT;
