@@ -23,7 +23,8 @@ class BoundedHeads(HttpToolsProtocol):
     A head has `most_headers`: each takes a hundred bytes beyond its own. Trailers count as well, and nobody reads them:
     what a proxy takes out of a head must not come back behind the body. A client that sends on without waiting for
     answers may have `most_waiting` requests waiting, and some in a piece. What is left of a body when its answer was
-    sent is thrown away for `linger_seconds`, so that an honest client gets to see the answer.
+    sent is thrown away for `linger_seconds`, so that an honest client gets to see the answer. What is no HTTP, or too
+    much of it, is refused after `refusal_seconds`: who sends garbage without end waits, and nobody else does.
     """
 
     head_bytes = 65_536
@@ -31,11 +32,13 @@ class BoundedHeads(HttpToolsProtocol):
     most_headers = 128
     most_waiting = 64
     linger_seconds = 30.0
+    refusal_seconds = 1.0
 
     _unfinished = 0  # bytes that the parser took and that led to nothing yet
     _headers = 0
     _chunked = False
     _in_body = False
+    _refused = False
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -51,7 +54,7 @@ class BoundedHeads(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Hand the parser piece after piece, and see what comes of each."""
         for at in range(0, len(data), _PIECE):
-            if self.transport.is_closing():
+            if self._refused or self.transport.is_closing():
                 return
             piece = data[at : at + _PIECE]
             self._unfinished += len(piece)
@@ -60,19 +63,19 @@ class BoundedHeads(HttpToolsProtocol):
                 # Each answer makes uvicorn read on, however many requests wait: they would fill the memory.
                 self.pipeline.clear()
                 self.transport.close()
-            if self._unfinished >= self.head_bytes and not self.transport.is_closing():
-                self._refuse(f"is larger than {self.head_bytes:,} bytes")
+            if self._unfinished >= self.head_bytes and not self._refused:
+                self._refuse(self._too_much(f"is larger than {self.head_bytes:,} bytes"))
+        if self._refused:
+            return
         if self._unfinished and not self._in_body and self._deadline is None:
             self._wait_for_head()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or has too many headers, unless the client would take it for another answer."""
+        """Refuse what is no HTTP, or has too many headers."""
         if self._headers > self.most_headers:
-            self._refuse(f"has more than {self.most_headers} headers")
-        elif self._answering():
-            self.transport.close()
+            self._refuse(self._too_much(f"has more than {self.most_headers} headers"))
         else:
-            super().send_400_response(msg)
+            self._refuse(RefusalError(400, "invalid_http", f"{msg} Send HTTP/1.1, which any client library writes."))
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -93,9 +96,9 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin a body."""
+        super().on_headers_complete()  # raises for a path that is none
         self._unfinished, self._in_body = 0, True
         self._stop_waiting()
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body, whose size the app bounds."""
@@ -129,16 +132,24 @@ class BoundedHeads(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _refuse(self, why: str) -> None:
-        if not self._in_body and not self._answering():  # nobody would take it for the answer to this head
-            response = RefusalError(
-                431,
-                "head_too_large",
-                f"The head of the request {why}; send fewer or shorter headers.",
-                headers={"connection": "close"},
-            ).response()
-            lines = [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
-            self.transport.write(b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", response.body]))
+    def _too_much(self, why: str) -> RefusalError:
+        return RefusalError(431, "head_too_large", f"The head of the request {why}; send fewer or shorter headers.")
+
+    def _refuse(self, refusal: RefusalError) -> None:
+        """Read no more; tell the client why, unless it would take that for the answer to something else."""
+        self._refused = True
+        self._stop_waiting()
+        if self._in_body or self._answering():
+            self.transport.close()
+        else:
+            self.flow.pause_reading()
+            self._deadline = self.loop.call_later(self.refusal_seconds, self._tell, refusal)
+
+    def _tell(self, refusal: RefusalError) -> None:
+        response = refusal.response()
+        lines = [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
+        close = b"connection: close\r\n\r\n"
+        self.transport.write(b"".join([STATUS_LINE[response.status_code], *lines, close, response.body]))
         self.transport.close()
 
     def _answering(self) -> bool:

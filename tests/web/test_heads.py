@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.web.heads import BoundedHeads
+from service.web.refusals import RefusalError
 from tests.turns import until
 from tests.web.house import connected, serving
 
@@ -50,6 +51,11 @@ def app() -> Counter:
     app = Counter()
     app.may_answer.set()
     return app
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BoundedHeads, "refusal_seconds", 0)
 
 
 @pytest.fixture
@@ -302,6 +308,54 @@ async def test_an_upgrade_that_we_do_not_know_is_an_ordinary_request(
     for _ in range(2):
         writer.write(head("Connection: Upgrade", "Upgrade: h2c"))
         assert await answer(reader) == (200, "0")
+
+
+GARBAGE = pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00", "invalid_http"),
+        (b"GET / HTTP/9.9\r\n\r\n", "invalid_http"),
+        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", "invalid_http"),
+        (b"GET / HTTP/1.1\r\nContent-Length : 4\r\n\r\n", "invalid_http"),
+        (head(*(["a: b"] * 130)), "head_too_large"),
+    ],
+    ids=["TLS", "a version", "a path", "a length", "many headers"],
+)
+
+
+@GARBAGE
+async def test_what_is_no_request_is_told_what_to_send(streams: Streams, app: Counter, data: bytes, code: str) -> None:
+    reader, writer = streams
+    writer.write(data + head())
+    status, body = await answer(reader)
+    assert (status, json.loads(body)["error"]["code"]) == (431 if code == "head_too_large" else 400, code)
+    assert await rest(reader) == b""
+    assert app.heads == []
+
+
+@GARBAGE
+async def test_who_sends_garbage_waits_and_is_not_read_meanwhile(
+    waits: list[BoundedHeads],
+    parsed: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    streams: Streams,
+    data: bytes,
+    code: str,
+) -> None:
+    monkeypatch.setattr(BoundedHeads, "refusal_seconds", 1_000)
+    reader, writer = streams
+    writer.write(data)
+    await until(lambda: waits and waits[0]._refused)
+    read = sum(parsed)
+    deadline = waits[0]._deadline
+    assert deadline is not None
+    assert 900 < deadline.when() - asyncio.get_running_loop().time() <= 1_000
+    waits[0].data_received(head())
+    assert sum(parsed) == read
+    deadline.cancel()
+    waits[0]._tell(RefusalError(400, code, "At last."))
+    assert (await answer(reader))[0] == 400
+    assert await rest(reader) == b""
 
 
 # Time

@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Attack a running service's callback receiver.")
     parser.add_argument("--short", action="store_true", help="smaller bodies, fewer connections, no limits beyond 10 s")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of floods (0: none)")
-    parser.add_argument("--each", type=int, default=300, help="genuine callbacks in each round")
+    parser.add_argument("--each", type=int, default=800, help="genuine callbacks in each round")
     given = parser.parse_args()
     raise_open_files()
     with tempfile.TemporaryDirectory() as folder:

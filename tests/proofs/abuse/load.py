@@ -2,8 +2,9 @@
 
     python -m tests.proofs.abuse.load
 
-Reads one JSON object from standard input: `port`, `connections`, `requests` (in base64), `seconds` and `once` (each
-request is sent one time only, and then it is over). Writes `{"p50": 2.5, "p99": 9.1, "statuses": {"204": 100}}`, in ms.
+Reads one line of JSON from standard input: `port`, `connections`, `requests` (in base64), `seconds` at most, `once`. With
+the last, each is sent one time, and then it is over; else they are sent until standard input ends. Writes one JSON
+object: `p50` and `p99` in ms, and how often each status came, as `statuses`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,12 @@ async def _run(told: dict[str, Any]) -> dict[str, Any]:
     until = time.monotonic() + told["seconds"]
     running = [asyncio.create_task(_one(told["port"], each, until, ms, statuses)) for _ in range(told["connections"])]
     # An answer that is held back, or never comes, ends with the process.
-    await asyncio.wait(running, timeout=told["seconds"] + 1)
+    if running and not told["once"]:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(told["seconds"]):
+                await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    else:
+        await asyncio.wait(running, timeout=told["seconds"])
     for task in running:
         task.cancel()
     await asyncio.gather(*running, return_exceptions=True)
@@ -65,7 +71,7 @@ async def _run(told: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Do what standard input says."""
-    sys.stdout.write(json.dumps(uvloop.run(_run(json.load(sys.stdin)))))
+    sys.stdout.write(json.dumps(uvloop.run(_run(json.loads(sys.stdin.readline())))))
 
 
 if __name__ == "__main__":
