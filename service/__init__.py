@@ -17,7 +17,7 @@ Row 1: what touches the outside, and knows nothing of jobs.
     logs.py          one line per event, without secrets and signed URLs
     outbound/        HTTP to providers, and to strangers (public addresses only)
     vault.py         keys derived from the secret key, and what is sealed with them
-    disk.py          what lasts on a disk; below the others
+    disk.py          what lasts on a disk; threads.py: what may hang; both below the others
     db/              the Database seam; sqlite.py; guard.py; backup.py; queries/ (every query, named); migrations/
 
 Row 2: the domain on top of it.

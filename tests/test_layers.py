@@ -13,7 +13,7 @@ SERVICE = Path(__file__).parent.parent / "service"
 
 ROWS = (
     {"model", "errors", "signing", "addresses", "backoff", "clock", "ids", "pace", "containers"},
-    {"disk"},
+    {"disk", "threads"},
     {"db", "outbound", "vault", "config", "logs"},
     {"store", "providers", "storage"},
     {"media"},

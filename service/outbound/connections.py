@@ -7,11 +7,9 @@ public interface for that is implemented here. Tests and a proof show on real so
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import re
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -21,6 +19,7 @@ import httpcore
 import httpx
 
 from service.addresses import is_public, normal
+from service.threads import in_thread
 
 _NAME_SECONDS = 10
 _LONGEST_HEAD = 65_536  # bytes: that of the answer, and of all answers of the kind 1xx before it
@@ -161,18 +160,12 @@ async def _judged(host: str, port: int) -> list[str]:
 
 async def _resolve(host: str, port: int) -> list[IPv4Address | IPv6Address]:
     """Return all addresses of a host. Raises OSError when it has none, TimeoutError, and UnicodeError for no name."""
-    looked: concurrent.futures.Future[list[Any]] = concurrent.futures.Future()
-    looked.set_running_or_notify_cancel()
 
-    def look_up() -> None:
-        try:
-            looked.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except Exception as error:  # noqa: BLE001 - it is raised where somebody waits
-            looked.set_exception(error)
+    def look_up() -> list[Any]:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
     # The event loop has a handful of threads for looking up names: a few names whose server is dead would keep every
     # other one waiting, those of providers too. So each stranger's name has a thread of its own.
-    threading.Thread(target=look_up, name="look-up", daemon=True).start()
     async with asyncio.timeout(_NAME_SECONDS):
-        found = await asyncio.wrap_future(looked)
+        found = await in_thread(look_up, name="look-up")
     return [ip_address(each[4][0]) for each in found]

@@ -38,7 +38,8 @@ _PART_BYTES = 8 * 1024 * 1024
 _PARTS_AT_ONCE = 4
 _READ_BYTES = 256 * 1024
 _RETRIES: RetryConfig = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}  # some 6 s when nothing answers
-_ABORT_SECONDS = 3
+_ABORT_SECONDS = 3  # for a bucket to forget an upload
+_DISCARD_SECONDS = 1  # for a disk to forget a file: with what else is cut short when the service stops, below 10
 _CHECK_SECONDS = 4  # below the patience of who asks whether the service is ready
 _CHECK_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=2)}
 
@@ -142,7 +143,10 @@ class Storage:
                 with self._faults("write", key):
                     await self._folder.run(self._folder.publish, part, key)
             finally:
-                await self._folder.run(discard, self._folder.path / part)
+                # Nobody waits long for a disk that hangs; a part that stays is swept.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_DISCARD_SECONDS):
+                        await self._folder.run(discard, self._folder.path / part)
         kept = await self.size(key)
         if kept != sent:
             raise StorageError(f"{self._description} took {sent:,} bytes of {key} and now says it has {kept}")
@@ -190,7 +194,7 @@ class Storage:
         except BaseException:
             whole = False
             inlet.close()
-            await asyncio.wait({upload}, timeout=_ABORT_SECONDS)
+            await asyncio.wait({upload}, timeout=_ABORT_SECONDS if self._folder is None else _DISCARD_SECONDS)
             upload.cancel()
             raise
         return sent

@@ -1,7 +1,7 @@
 """A folder as storage: what is published there lasts, and what dead processes left of it goes.
 
-Everything here asks the disk and may take as long as the disk does. So it runs in threads of its own: those that the
-event loop shares also look up the names of providers, which a disk that hangs must not stop.
+Everything here asks the disk and may take as long as the disk does, for ever when a file server is away. So it runs in
+threads that nothing else needs, and that neither a caller who gave up nor the end of the process waits for.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from service.disk import sync
+from service.threads import in_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 PROBES = "reelkeeper-check"  # where the probes of a check lie for a moment
 
-_THREADS = 4
+_AT_ONCE = 4
 _LEVELS = (r"[A-Za-z0-9_@=+.-]+", r"\d{4}", r"\d{2}", r"job_[0-9a-z]+")  # tenant, year, month, job
 _PART = re.compile(r".+\.[0-9a-f]{8}\.part(#\d+)?")
 
@@ -34,11 +34,19 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._mount = _mount_of(path)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="folder")
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what takes as long as the disk does."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args, **kwargs))
+        """Do what takes as long as the disk does; what was begun goes on when its caller is cancelled."""
+        await self._turns.acquire()
+        done = in_thread(lambda: work(*args, **kwargs), name="folder")
+        done.add_done_callback(self._over)
+        await asyncio.wait({done})
+        return done.result()
+
+    def _over(self, done: asyncio.Future[Any]) -> None:
+        self._turns.release()  # and not before, or calls that hang would take ever more threads
+        done.exception()  # nobody may be waiting for it any more
 
     def find(self) -> None:
         """Raise OSError while the folder is not there, or the file system is not mounted that it was on.
@@ -69,7 +77,7 @@ class Folder:
         try:
             return await self.run(self._sweep, before, stop)
         finally:
-            stop.set()  # a service that stops does not wait for the end of a long way
+            stop.set()  # whoever was cancelled leaves no thread on a long way
 
     def _sweep(self, before: float, stop: threading.Event) -> int:
         self.find()

@@ -52,10 +52,11 @@ class Shell:
         return {**inherited, "PYTHONPATH": str(ROOT), **self.settings, **settings}
 
     @contextmanager
-    def started(self, *words: str, **settings: str) -> Iterator[subprocess.Popen[str]]:
-        """Run a command as a process of its own while the block lasts."""
+    def started(self, *words: str, before: str = "", **settings: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a command as a process of its own while the block lasts; `before` is Python that runs before it."""
+        program = ["-c", f"{before}\nfrom service.__main__ import app\napp()"] if before else ["-m", "service"]
         with subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "service", *words],
+            [sys.executable, *program, *words],
             cwd=self.folder,
             env=self.environment(**settings),
             stdout=subprocess.PIPE,

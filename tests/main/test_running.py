@@ -54,6 +54,17 @@ def test_serve_answers_on_port_and_ends_well_on_a_signal(number: signal.Signals,
     assert "canary" not in said
 
 
+def test_serve_ends_in_time_although_the_disk_of_the_videos_hangs(shell: Shell) -> None:
+    hangs = "import time, service.storage as s; s.discard = s.Folder.find = lambda _: time.sleep(600)"
+    with shell.started("serve", PORT="0", before=hangs) as process:
+        address = log_line(process, "serve.started")["address"]
+        answer = httpx.get(f"{address}/readyz", trust_env=False, timeout=10)
+        assert "did not answer within 4 s" in answer.json()["troubles"]["storage"]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+
+
 def test_a_taken_port_is_a_sentence(shell: Shell) -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
