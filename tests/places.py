@@ -11,7 +11,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from inspect import isawaitable
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from service.sandbox.downloads import VIDEOS
 from service.sandbox.jobs import ProviderJob
 from tests.clocks import FastClock
 from tests.mortal import Life
-from tests.servers import free_ports
+from tests.servers import held_ports
 
 _ROOT = Path(service.__file__).parent.parent
 _SECRET = "workspace-webhook-secret"
@@ -77,13 +77,12 @@ class Door:
     """A provider's socket: closed, whoever connects is refused; opened again, it has the same address."""
 
     def __init__(self) -> None:
+        self.port = 0
         self._socket = contextlib.AsyncExitStack()
-        self._port = 0
 
     async def open(self, sandbox: Sandbox) -> None:
         """Let the sandbox answer."""
-        url = await self._socket.enter_async_context(serving(sandbox, port=self._port))
-        self._port = httpx.URL(url).port or 0
+        await self._socket.enter_async_context(serving(sandbox, port=self.port))
 
     async def close(self) -> None:
         """Cut every connection, and take none."""
@@ -99,23 +98,25 @@ async def playing(
 ) -> AsyncIterator[Sandbox]:
     """Run a sandbox behind `door`, which sends its callbacks by itself; each of `overhear` is shown them before."""
     door = door or Door()
-    async with httpx.AsyncClient(trust_env=False, timeout=10, event_hooks={"request": [*overhear]}) as client:
-        sandbox = Sandbox(
-            clock=clock or SystemClock(),
-            chance=random.Random(5),  # noqa: S311 - names alone come from it
-            webhook_secret=_SECRET,
-            client=client,
-            speed=speed,
-        )
-        sandbox.app.add_middleware(TakesForms)
-        await door.open(sandbox)
-        telling = asyncio.create_task(sandbox.run())
-        try:
-            yield sandbox
-        finally:
-            telling.cancel()
-            await asyncio.wait({telling})
-            await door.close()
+    client = httpx.AsyncClient(trust_env=False, timeout=10, event_hooks={"request": [*overhear]})
+    sandbox = Sandbox(
+        clock=clock or SystemClock(),
+        chance=random.Random(5),  # noqa: S311 - names alone come from it
+        webhook_secret=_SECRET,
+        client=client,
+        speed=speed,
+    )
+    sandbox.app.add_middleware(TakesForms)
+    with held_ports(1) as [door.port]:
+        async with client:
+            await door.open(sandbox)
+            telling = asyncio.create_task(sandbox.run())
+            try:
+                yield sandbox
+            finally:
+                telling.cancel()
+                await asyncio.wait({telling})
+                await door.close()
 
 
 @contextlib.asynccontextmanager
@@ -160,6 +161,60 @@ async def losing_one_answer(url: str) -> AsyncIterator[str]:
         await asyncio.gather(*running, return_exceptions=True)
 
 
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a process that runs our code, wherever it runs, with these settings and no others."""
+    inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
+    return {**inherited, "PYTHONPATH": str(_ROOT), **settings}
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """What a service has lived through: the process ids of its `lives`, and the points that it has `reached`."""
+
+    lives: list[int] = field(default_factory=list)
+    reached: list[str] = field(default_factory=list)
+
+    async def follow(self, said: asyncio.StreamReader) -> None:
+        """Take note of what the process says, until it says no more."""
+        async for line in said:
+            if line[:1].isdigit():
+                self.lives.append(int(line))
+            else:
+                self.reached.append(line.decode().strip())
+
+
+@contextlib.asynccontextmanager
+async def living(
+    life: Life, settings: Mapping[str, str], folder: Path, before: Sequence[str] = ()
+) -> AsyncIterator[Lives]:
+    """Run the service while the block lasts, in `folder`, where it logs into `log.jsonl`; `before` as in `open_place`.
+
+    Raises RuntimeError with the log when it does not start.
+    """
+    with (folder / "log.jsonl").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(*before, sys.executable, "-m", "tests.mortal", life.to_json()),
+            env=environment(settings),
+            cwd=folder,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+    assert process.stdout is not None
+    found = Lives()
+    following = asyncio.create_task(found.follow(process.stdout))
+    try:
+        await until(lambda: found.lives or following.done())
+        if not found.lives:
+            raise RuntimeError((folder / "log.jsonl").read_text(encoding="utf-8"))
+        yield found
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its lives, too: they have no other group
+        await process.wait()
+        await following
+
+
 class Place:
     """A running service with a caller's key, before a sandbox.
 
@@ -167,14 +222,16 @@ class Place:
     `folder` holds everything: `reelkeeper.db`, `videos/` and what it logged, `log.jsonl`.
     """
 
-    def __init__(self, sandbox: Sandbox, url: str, key: str, settings: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self, sandbox: Sandbox, url: str, key: str, settings: Mapping[str, str], folder: Path, lived: Lives
+    ) -> None:
         self.sandbox = sandbox
         self.url = url
         self.key = key
         self.settings = settings
         self.folder = folder
-        self.lives: list[int] = []
-        self.reached: list[str] = []
+        self.lives = lived.lives
+        self.reached = lived.reached
         self._config = Config.read(settings)
 
     @property
@@ -202,9 +259,11 @@ class Place:
             job = await records.store.job(job_id)
             events = await records.store.events(job_id)
             deliveries = await records.deliveries.of(job_id)
+            rejections = await records.rejections.page(job_id=job_id)
         lines = [f"{job}"]
         lines += [f"  {event.at}  {event.type}  {event.data}" for event in events]
         lines += [f"  owed: {delivery}, tried: {attempts}" for delivery, attempts in deliveries]
+        lines += [f"  rejected: {rejection}" for rejection in rejections]
         lines += [f"  at the provider: {asdict(made)}" for made in self.made_for(job_id)]
         with (self.folder / "log.jsonl").open(encoding="utf-8") as log:
             said = [line.rstrip() for line in log if job_id in line and '"method": "GET"' not in line]
@@ -218,14 +277,6 @@ class Place:
     def signal(self, number: int) -> None:
         """Send a signal to the living process."""
         os.kill(self.lives[-1], number)
-
-    async def follow(self, said: asyncio.StreamReader) -> None:
-        """Take note of what the process says, until it says no more."""
-        async for line in said:
-            if line[:1].isdigit():
-                self.lives.append(int(line))
-            else:
-                self.reached.append(line.decode().strip())
 
 
 def bytes_of(made: ProviderJob) -> bytes:
@@ -255,10 +306,12 @@ async def open_place(
     variables of the service, `receivers` (`host:port`) may be told about jobs, and `before` is a command that runs the
     service, such as `strace`. `door` and `overhear` are those of `playing`.
     """
-    [port] = free_ports(1)
-    url = f"http://127.0.0.1:{port}"
-    life = replace(life or Life(), port=port, point=point)
-    async with playing(speed, FastClock(life.rate, life.since), door=door, overhear=overhear) as sandbox:
+    async with contextlib.AsyncExitStack() as stack:
+        [port] = stack.enter_context(held_ports(1))
+        url = f"http://127.0.0.1:{port}"
+        life = replace(life or Life(), port=port, point=point)
+        clock = FastClock(life.rate, life.since)
+        sandbox = await stack.enter_async_context(playing(speed, clock, door=door, overhear=overhear))
         reachable = [f"localhost:{httpx.URL(sandbox.base_url).port}", *receivers]
         settings = {
             "REELKEEPER_PUBLIC_URL": url,
@@ -276,27 +329,5 @@ async def open_place(
         }
         async with open_records(Config.read(settings)) as records:
             _, key = await records.keys.create("backend", "studio", dedupe_window_ms=dedupe_window * 1000)
-        place = Place(sandbox, url, key, settings, folder)
-        with (folder / "log.jsonl").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(*before, sys.executable, "-m", "tests.mortal", life.to_json()),
-                env={name: value for name, value in os.environ.items() if name not in SETTINGS}
-                | {"PYTHONPATH": str(_ROOT)}
-                | settings,
-                cwd=folder,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-        assert process.stdout is not None
-        following = asyncio.create_task(place.follow(process.stdout))
-        try:
-            await until(lambda: place.lives or following.done())
-            if not place.lives:
-                raise RuntimeError((folder / "log.jsonl").read_text(encoding="utf-8"))
-            yield place
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # its lives, too: they have no other group
-            await process.wait()
-            await following
+        lived = await stack.enter_async_context(living(life, settings, folder, before))
+        yield Place(sandbox, url, key, settings, folder, lived)

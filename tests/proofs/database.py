@@ -17,13 +17,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
-import pytest
 
 from service.assembly import Tuning
 from service.clock import SystemClock
@@ -31,6 +31,7 @@ from service.sandbox.jobs import ProviderJob
 from service.workers import Rhythm
 from tests.mortal import Life
 from tests.places import Place, open_place, until
+from tests.proofs import cells
 from tests.proofs.faults import FAULTS, Fault, Illness
 from tests.proofs.tables import machine, show, table
 
@@ -57,6 +58,7 @@ _AT_ONCE = 3
 class Outcome:
     """What was heard while a fault lasted, and what is `wrong` afterwards, a sentence each; `story` if anything is."""
 
+    fault: Fault
     creates: Counter[int] = field(default_factory=Counter)
     callbacks: Counter[int] = field(default_factory=Counter)
     reads: Counter[int] = field(default_factory=Counter)
@@ -65,21 +67,40 @@ class Outcome:
     jobs: int = 0
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
+    skipped: str = ""
     wrong: list[str] = field(default_factory=list)
     story: str = ""
 
+    def complain(self, sentence: str) -> None:
+        """Say what is wrong."""
+        self.wrong.append(sentence)
+
     def row(self) -> list[object]:
-        """Return what the table says under `HEAD`, without the fault."""
+        """Return what the table says under `HEAD`."""
         heard = [_counted(each) for each in (self.creates, self.callbacks, self.reads)]
-        return [*heard, self.ready, round(self.recovered, 1), self.jobs, len(self.lost), len(self.doubled)]
+        return [
+            self.fault.name,
+            *heard,
+            self.ready,
+            round(self.recovered, 1),
+            self.jobs,
+            len(self.lost),
+            len(self.doubled),
+        ]
 
 
-async def measure(fault: Fault, scratch: Path, jobs: int = 6) -> Outcome:
-    """Let the fault befall a service in the empty folder `scratch`, with `jobs` jobs on their way."""
+async def measure(outcome: Outcome, jobs: int) -> None:
+    """Let the fault befall a service in a folder of its own, with `jobs` jobs on their way."""
+    with tempfile.TemporaryDirectory() as scratch:
+        await _suffered(outcome, Path(scratch), jobs)
+        outcome.ready = outcome.ready.replace(scratch, "")
+
+
+async def _suffered(outcome: Outcome, scratch: Path, jobs: int) -> None:
     folder = scratch / "place"
     folder.mkdir()
     life = Life(rate=_RATE, since=SystemClock().now(), tuning=Tuning(look_inside=False, rhythm=_RHYTHM))
-    with fault.catch(scratch) as illness:
+    with outcome.fault.catch(scratch) as illness:
         opening = open_place(
             folder,
             life=life,
@@ -87,40 +108,46 @@ async def measure(fault: Fault, scratch: Path, jobs: int = 6) -> Outcome:
             settings={"REELKEEPER_DATABASE": f"sqlite:///{illness.database}"},
         )
         async with opening as place, place.calling() as caller:
-            return await _Course(fault, illness, place, caller).run(jobs)
+            course = _Course(outcome, illness, place, caller)
+            async with cells.telling(outcome, place, course.accepted):
+                await course.run(jobs)
 
 
 class _Course:
-    """The course of one illness."""
+    """The course of one illness; `accepted` are the jobs that were promised meanwhile."""
 
-    def __init__(self, fault: Fault, illness: Illness, place: Place, caller: httpx.AsyncClient) -> None:
-        self._fault = fault
+    def __init__(self, outcome: Outcome, illness: Illness, place: Place, caller: httpx.AsyncClient) -> None:
+        self._fault = outcome.fault
         self._illness = illness
         self._place = place
         self._caller = caller
-        self._outcome = Outcome()
-        self._accepted: dict[str, str] = {}  # the caller's key -> job
+        self._outcome = outcome
         self._asked = 0
+        self.accepted: list[str] = []
 
-    async def run(self, jobs: int) -> Outcome:
+    async def run(self, jobs: int) -> None:
         """Go through it, and look at what is left."""
         begun = self._when_accepted(jobs, self._illness.begin)
-        for _ in range(jobs):
-            assert await self._ask() == 202
-        await until(begun)
-        taken = self._callbacks()
-        refused = await self._suffer()
-        self._outcome.callbacks = self._callbacks() - taken
+        try:
+            for _ in range(jobs):
+                said = await self._ask()
+                if said != 202:
+                    self._outcome.complain(f"a create was answered {said} before there was a fault")
+            await until(begun)
+            taken = self._callbacks()
+            refused = await self._suffer()
+            self._outcome.callbacks = self._callbacks() - taken
+        finally:
+            if begun():
+                self._illness.end(self._place)
         ended = time.monotonic()
-        self._illness.end(self._place)
         try:
             await self._recover(refused)
             self._outcome.recovered = time.monotonic() - ended
-            await _until(self._all_completed)
+            await until(self._all_completed, _PATIENCE)
         except TimeoutError:
-            self._outcome.wrong.append(f"not all was well {_PATIENCE:.0f} s after the end of the fault")
+            self._outcome.complain(f"not all was well {_PATIENCE:.0f} s after the end of the fault")
         await self._audit()
-        return self._outcome
 
     def _when_accepted(self, jobs: int, then: Callable[[], None]) -> Callable[[], bool]:
         """Have something happen when the provider accepts that many jobs, before it answers; tell whether it did."""
@@ -143,13 +170,13 @@ class _Course:
         body = {"model": "sandbox/ok", "prompt": f"{key} {'kite ' * 600}", "provider": "openrouter", "duration": 4}
         answer = await self._caller.post("/v1/jobs", json=body, headers={"idempotency-key": key})
         if answer.status_code == 202:
-            self._accepted[key] = answer.json()["id"]
+            self.accepted.append(answer.json()["id"])
         return answer.status_code
 
     async def _suffer(self) -> list[str]:
         """Ask, read and look while it lasts; return the keys of the creates that were refused."""
         refused: list[str] = []
-        first = next(iter(self._accepted.values()))
+        first = self.accepted[0]
         while len(refused) < _REFUSED and self._asked < (_MOST_ASKED if self._fault.refuses else 30):
             said = await self._ask()
             self._outcome.creates[said] += 1
@@ -160,7 +187,7 @@ class _Course:
         self._outcome.ready = "ready" if ready.is_success else ready.json()["troubles"].get("database", "")
         wanted = self._fault.ready
         if (wanted is None) is not (self._outcome.ready == "ready") or not re.search(wanted or "", self._outcome.ready):
-            self._outcome.wrong.append(f"/readyz did not say what is wrong: {ready.text}")
+            self._outcome.complain(f"/readyz did not say what is wrong: {ready.text}")
         if self._fault.refuses:
             await until(lambda: self._callbacks()[503] or all(made.callbacks for made in self._place.made), _PATIENCE)
         return refused
@@ -170,13 +197,13 @@ class _Course:
 
     async def _recover(self, refused: list[str]) -> None:
         """Wait until it is ready, and repeat what was refused, as its callers do."""
-        await _until(self._is_ready)
+        await until(self._is_ready, _PATIENCE)
         for key in refused:
 
             async def taken(key: str = key) -> bool:
                 return await self._ask(key) == 202
 
-            await _until(taken)
+            await until(taken, _PATIENCE)
 
     async def _is_ready(self) -> bool:
         try:
@@ -186,12 +213,12 @@ class _Course:
 
     async def _all_completed(self) -> bool:
         states = {job.id: job.state for job in await self._place.jobs()}
-        return all(states.get(job_id) == "completed" for job_id in self._accepted.values())
+        return all(states.get(job_id) == "completed" for job_id in self.accepted)
 
     async def _audit(self) -> None:
         out, kept = self._outcome, {job.id: job for job in await self._place.jobs()}
         out.jobs = len(kept)
-        out.lost = [job for job in self._accepted.values() if job not in kept or kept[job].state != "completed"]
+        out.lost = [job for job in self.accepted if job not in kept or kept[job].state != "completed"]
         with closing(sqlite3.connect(self._illness.database)) as connection:
             told = {made for (made,) in connection.execute("SELECT provider_job_id FROM receipts")}
             [(verdict,)] = connection.execute("PRAGMA integrity_check(1)").fetchall()
@@ -203,8 +230,8 @@ class _Course:
         out.doubled = [job_id for job_id in kept if len(self._place.made_for(job_id)) != 1]
         out.wrong += [f"lost: {each}" for each in out.lost]
         out.wrong += [f"the provider made {len(self._place.made_for(each))} jobs for {each}" for each in out.doubled]
-        if len(kept) != len(self._accepted):
-            out.wrong.append(f"{len(kept)} jobs for {len(self._accepted)} wishes")
+        if len(kept) != len(self.accepted):
+            out.wrong.append(f"{len(kept)} jobs for {len(self.accepted)} wishes")
         if len(self._place.lives) != self._fault.lives:
             out.wrong.append(f"the service had {len(self._place.lives)} lives")
         if verdict != "ok":
@@ -215,58 +242,28 @@ class _Course:
             out.wrong.append(f"callbacks were told {dict(out.callbacks)}")
         if self._fault.reads and set(out.reads) != {200}:
             out.wrong.append(f"reads said {dict(out.reads)}")
-        if out.wrong:
-            out.story = "\n".join([await self._place.tell(job_id) for job_id in {*out.lost, *out.doubled} & {*kept}])
-
-
-async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(_PATIENCE):
-        while not await condition():  # noqa: ASYNC110 - another process cannot set an event here
-            await asyncio.sleep(0.05)
 
 
 def _counted(statuses: Counter[int]) -> str:
     return ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items())) or "nothing"
 
 
-async def measured(faults: Sequence[Fault], scratch: Path, jobs: int) -> list[Outcome | str]:
-    """Measure some faults at a time, each in a folder of its own; a sentence says why one cannot be made here."""
-    at_once = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(number: int, fault: Fault) -> Outcome | str:
-        folder = scratch / f"{number}"
-        folder.mkdir()
-        async with at_once:
-            try:
-                return await measure(fault, folder, jobs)
-            except pytest.skip.Exception as reason:
-                return str(reason)
-
-    return await asyncio.gather(*(one(number, fault) for number, fault in enumerate(faults)))
+def run(faults: Sequence[Fault], jobs: int) -> Sequence[Outcome]:
+    """Try faults, with `jobs` jobs each; the outcomes in their order."""
+    measuring = cells.measured([Outcome(fault) for fault in faults], partial(measure, jobs=jobs), _AT_ONCE)
+    return asyncio.run(measuring)
 
 
-async def main() -> int:
+def main() -> int:
     """Print the table; return 1 when a promise was broken."""
     show(f"{machine()}.\n")
-    rows: list[list[object]] = []
-    good = True
-    with tempfile.TemporaryDirectory() as scratch:
-        found_all = await measured(FAULTS, Path(scratch), 12)
-    for number, (fault, found) in enumerate(zip(FAULTS, found_all, strict=True)):
-        if isinstance(found, str):
-            show(f"{fault.name}: not tried, {found}")
-            continue
-        found.ready = found.ready.replace(f"{scratch}/{number}", "")
-        rows.append([fault.name, *found.row()])
-        show(
-            "\n".join(
-                [f"{fault.name}: {'; '.join(found.wrong) or 'as it should be'}", *([found.story] * bool(found.story))]
-            )
-        )
-        good &= not found.wrong
-    show(f"\n{table(HEAD, rows)}")
-    return 0 if good else 1
+    outcomes = run(FAULTS, 12)
+    for each in outcomes:
+        said = f"not tried, {each.skipped}" if each.skipped else "; ".join(each.wrong) or "as it should be"
+        show("\n".join([f"{each.fault.name}: {said}", *[each.story] * bool(each.story)]))
+    show(f"\n{table(HEAD, [each.row() for each in outcomes if not each.skipped])}")
+    return 1 if any(each.wrong for each in outcomes) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(main())

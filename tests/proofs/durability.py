@@ -28,7 +28,7 @@ from pathlib import Path
 import httpx
 
 from service.assembly import Tuning
-from service.model import Job, State
+from service.model import State
 from tests.mortal import Life
 from tests.places import Place, open_place, until
 from tests.proofs.calls import Moment, moments, tracing
@@ -117,10 +117,8 @@ async def _record(scratch: Path, handicap: Handicap, jobs: int) -> _Recorded:
     async with open_place(folder, before=command, life=life, speed=_SPEED) as place:
         await _ask(place, jobs)
         await until(lambda: _all_told(place, jobs))
-        kept: list[Job] = []
-        async with asyncio.timeout(60):
-            while len([job for job in kept if job.state is State.COMPLETED]) < jobs:
-                kept = await place.jobs()
+        await until(lambda: _all_completed(place, jobs))
+        kept = await place.jobs()
         keys = {job.id: [artifact.key for artifact in job.artifacts] for job in kept}
         names = {job.id: job.provider_job_id or "" for job in kept}
         return _Recorded(place, trace, before, httpx.URL(place.url).port or 0, keys, names)
@@ -144,6 +142,10 @@ async def _ask(place: Place, jobs: int) -> None:
 def _all_told(place: Place, jobs: int) -> bool:
     told = [made for made in place.made if any(sent.status == 204 for sent in made.callbacks)]
     return len(told) == jobs
+
+
+async def _all_completed(place: Place, jobs: int) -> bool:
+    return len([job for job in await place.jobs() if job.state is State.COMPLETED]) == jobs
 
 
 class _Audit:

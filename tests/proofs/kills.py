@@ -15,11 +15,11 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from traceback import format_exception
 from typing import Final
 
 import httpx
@@ -32,11 +32,12 @@ from service.workers import Rhythm
 from tests.clocks import FastClock
 from tests.mortal import Life
 from tests.places import bytes_of, open_place, until
+from tests.proofs import cells
 from tests.proofs.hops import CELLS, Cell, Kill, Scene
 from tests.proofs.shelves import BucketShelf, FolderShelf, Shelf
 from tests.proofs.tables import machine, show, table
 from tests.receiver import Receiver
-from tests.servers import SeaweedFS, seaweedfs
+from tests.servers import SeaweedFS
 
 RATE: Final = 20.0  # how much faster than the machine's the clock of a place goes
 _RHYTHM = Rhythm(idle=0.25, renew_every=1.0)  # s of the machine: every 5 s and 20 s of that clock
@@ -71,7 +72,12 @@ class Outcome:
     ids: int = 0  # of deliveries that were told
     told: int = 0  # messages
     wrong: dict[str, str] = field(default_factory=dict)
+    skipped: str = ""
     story: str = ""
+
+    def complain(self, sentence: str) -> None:
+        """Take what broke for a job that is stuck: nobody saw it end."""
+        self.wrong[STUCK] = sentence
 
     @property
     def shown(self) -> tuple[object, ...]:
@@ -80,10 +86,14 @@ class Outcome:
         return self.provider_jobs, self.ended, whole, self.left, self.ids, self.told
 
 
-async def measure(cell: Cell, server: SeaweedFS | None = None) -> Outcome:
+async def measure(outcome: Outcome, server: SeaweedFS | None = None) -> None:
     """Run one cell, and audit it from outside."""
-    kill, outcome = cell.kill, Outcome(cell)
-    async with _opened(cell, server) as scene, scene.place.calling() as client:
+    cell, kill = outcome.cell, outcome.cell.kill
+    async with (
+        _opened(cell, server) as scene,
+        cells.telling(outcome, scene.place),
+        scene.place.calling() as client,
+    ):
         watching = asyncio.create_task(_watched(kill, scene))
         try:
             job_id = await _asked(scene, client, cell)
@@ -101,9 +111,6 @@ async def measure(cell: Cell, server: SeaweedFS | None = None) -> Outcome:
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-        if outcome.wrong:
-            outcome.story = await scene.place.tell(job_id)
-    return outcome
 
 
 @contextlib.asynccontextmanager
@@ -216,28 +223,11 @@ def _sizes(files: Mapping[str, bytes]) -> str:
     return ", ".join(f"{key} ({len(data):,} bytes)" for key, data in files.items()) or "nothing"
 
 
-async def measured(cells: Sequence[Cell], server: SeaweedFS | None) -> list[Outcome]:
-    """Run several cells at once; the outcomes in their order."""
-    places = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(cell: Cell) -> Outcome:
-        async with places:
-            try:
-                return await measure(cell, server)
-            except Exception as error:  # noqa: BLE001 - one cell that breaks must not end the others
-                return Outcome(cell, wrong={STUCK: repr(error)}, story="".join(format_exception(error)))
-
-    return await asyncio.gather(*(one(cell) for cell in cells))
-
-
-@contextlib.contextmanager
-def bucket_for(cells: Sequence[Cell]) -> Iterator[SeaweedFS | None]:
-    """Run an object store if any of the cells needs one."""
-    if not any(cell.bucket for cell in cells):
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as folder, seaweedfs(Path(folder)) as server:
-        yield server
+def run(tried: Sequence[Cell]) -> Sequence[Outcome]:
+    """Run cells, with an object store of their own if any needs one; the outcomes in their order."""
+    with cells.bucket_if(any(cell.bucket for cell in tried)) as server:
+        measuring = cells.measured([Outcome(cell) for cell in tried], partial(measure, server=server), _AT_ONCE)
+        return asyncio.run(measuring)
 
 
 def report(outcomes: Sequence[Outcome]) -> str:
@@ -255,8 +245,7 @@ def report(outcomes: Sequence[Outcome]) -> str:
 def main() -> int:
     """Run every cell, print what became of it, and return 1 if anything is wrong."""
     show(f"{machine()}; the clock goes {RATE:.0f} times as fast\n")
-    with bucket_for(CELLS) as server:
-        outcomes = asyncio.run(measured(CELLS, server))
+    outcomes = run(CELLS)
     show(report(outcomes))
     for outcome in outcomes:
         for kind, complaint in outcome.wrong.items():

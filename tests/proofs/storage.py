@@ -21,12 +21,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from traceback import format_exception
 from typing import Final
 from unittest.mock import patch
 
 import httpx
-import pytest
 
 from service.assembly import Tuning
 from service.clock import SystemClock
@@ -39,9 +37,10 @@ from tests.faulty_bucket import Call, Fault, FaultyBucket, Way
 from tests.faulty_folder import faulty_folder
 from tests.mortal import Life
 from tests.places import Place, bytes_of, open_place, until
+from tests.proofs import cells
 from tests.proofs.shelves import BucketShelf, FolderShelf, Shelf
 from tests.proofs.tables import machine, show, table
-from tests.servers import SeaweedFS, seaweedfs
+from tests.servers import SeaweedFS
 
 RATE: Final = 20.0  # how much faster than the machine's the clock of a place goes
 _RHYTHM = Rhythm(idle=0.25, renew_every=1.0)  # s of the machine
@@ -120,6 +119,10 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
     story: str = ""
 
+    def complain(self, sentence: str) -> None:
+        """Say what is wrong."""
+        self.wrong.append(sentence)
+
     @property
     def shown(self) -> tuple[object, ...]:
         """What the table says of it."""
@@ -171,15 +174,15 @@ async def _patient(case: Case, server: SeaweedFS | None, base: Path) -> AsyncIte
         yield Patient(shelf_behind, settings, str(disk.path), *ills[case.ill])
 
 
-async def measure(case: Case, server: SeaweedFS | None = None) -> Outcome:
+async def measure(outcome: Outcome, server: SeaweedFS | None = None) -> None:
     """Run one case, and audit it from outside."""
-    outcome = Outcome(case)
     tuning = Tuning(rhythm=_RHYTHM, look_inside=False)
     life = Life(rate=RATE, since=SystemClock().now(), tuning=tuning)
     with tempfile.TemporaryDirectory() as name:
-        async with _patient(case, server, Path(name)) as patient:
+        async with _patient(outcome.case, server, Path(name)) as patient:
             async with (
                 open_place(Path(name), settings=patient.settings, life=life) as place,
+                cells.telling(outcome, place),
                 place.calling() as client,
             ):
                 try:
@@ -187,10 +190,7 @@ async def measure(case: Case, server: SeaweedFS | None = None) -> Outcome:
                 except TimeoutError:
                     outcome.wrong.append(f"it stood still for {_PATIENCE:.0f} s")
                 await _audit(outcome, patient, place, client)
-                if outcome.wrong:
-                    outcome.story = "\n".join([await place.tell(job.id) for job in await place.jobs()])
             await _sweep(outcome, patient)
-    return outcome
 
 
 async def _live_through(outcome: Outcome, patient: Patient, place: Place, client: httpx.AsyncClient) -> None:
@@ -284,28 +284,11 @@ async def _sweep(outcome: Outcome, patient: Patient) -> None:
         outcome.wrong.append(f"still there after a sweep: {outcome.swept}")
 
 
-async def measured(cases: Sequence[Case], server: SeaweedFS | None) -> list[Outcome]:
-    """Run several cases at once; the outcomes in their order."""
-    places = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(case: Case) -> Outcome:
-        async with places:
-            try:
-                return await measure(case, server)
-            except pytest.skip.Exception as skipped:
-                return Outcome(case, skipped=str(skipped))
-            except Exception as error:  # noqa: BLE001 - one case that breaks must not end the others
-                return Outcome(case, wrong=[repr(error)], story="".join(format_exception(error)))
-
-    return await asyncio.gather(*(one(case) for case in cases))
-
-
-def run(cases: Sequence[Case]) -> list[Outcome]:
-    """Run cases, on an object store of their own if they need one."""
-    if all(case.fault is None for case in cases):
-        return asyncio.run(measured(cases, None))
-    with tempfile.TemporaryDirectory() as folder, seaweedfs(Path(folder)) as server:
-        return asyncio.run(measured(cases, server))
+def run(cases: Sequence[Case]) -> Sequence[Outcome]:
+    """Run cases, with an object store of their own if any needs one; the outcomes in their order."""
+    with cells.bucket_if(any(case.fault for case in cases)) as server:
+        measuring = cells.measured([Outcome(case) for case in cases], partial(measure, server=server), _AT_ONCE)
+        return asyncio.run(measuring)
 
 
 def main() -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
 from tests.mortal import POINTS
+from tests.proofs.cells import wanted
 from tests.proofs.hops import CELLS, KILLS, PROVIDERS, Cell
-from tests.proofs.kills import BYTES, DOUBLED, LOST, MISSED, STUCK, TOLD, Outcome, bucket_for, measured, report
+from tests.proofs.kills import BYTES, DOUBLED, LOST, MISSED, STUCK, TOLD, Outcome, report, run
 
 AT = {kill.name: kill for kill in KILLS}
 SHORT = [Cell(kill, PROVIDERS[place % 2]) for place, kill in enumerate(KILLS)]
@@ -27,11 +27,8 @@ Outcomes = Mapping[str, Outcome]
 @pytest.fixture(scope="module")
 def outcomes(request: pytest.FixtureRequest) -> Outcomes:
     """Run at once all that the tests of this run look at: most of the time leases lapse."""
-    here = [item for item in request.session.items if item.path == request.path and isinstance(item, pytest.Function)]
-    wanted = {str(item.callspec.params["cell"]) for item in here if hasattr(item, "callspec")}
-    cells = [cell for cell in ALL if str(cell) in wanted]
-    with bucket_for(cells) as server:
-        return {str(outcome.cell): outcome for outcome in asyncio.run(measured(cells, server))}
+    cells = wanted(request, "cell")
+    return {str(outcome.cell): outcome for outcome in run([cell for cell in ALL if cell in cells])}
 
 
 @pytest.mark.parametrize("cell", SHORT + IN_A_BUCKET, ids=str)
