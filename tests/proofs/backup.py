@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
@@ -33,19 +33,19 @@ from typing import Any, Final
 import httpx
 
 from service.assembly import Tuning, open_records
-from service.config import SETTINGS, Config
+from service.config import Config
 from service.model import Event, Job, OnUnknown, State
 from service.providers import Manners
 from service.sandbox.behaviours import PREFIX
 from service.sandbox.downloads import VIDEOS
 from service.store import Timing
 from service.workers import Rhythm
+from tests.endings import ending_of
 from tests.mortal import Life
-from tests.places import Place, open_place, until
+from tests.places import Place, environment, living, open_place, until
 from tests.proofs.tables import machine, show, table
 from tests.receiver import Receiver, Told
 
-_ROOT = Path(__file__).parent.parent.parent
 _DOUBT_MS = 4_000  # how long the second life waits for a word about what it doubts
 
 
@@ -99,10 +99,10 @@ class Round:
     stories: list[str] = field(default_factory=list)
 
 
-DAMAGED, STUCK, DOUBLED, BYTES, TOLD, HISTORY = (
-    "damaged", "stuck", "paid for twice", "wrong bytes", "told under another id", "history lost"
+DAMAGED, STUCK, OTHERWISE, DOUBLED, BYTES, TOLD, HISTORY = (
+    "damaged", "stuck", "ended otherwise", "paid for twice", "wrong bytes", "told under another id", "history lost"
 )  # fmt: skip
-KINDS: Final = (DAMAGED, STUCK, DOUBLED, BYTES, TOLD, HISTORY)
+KINDS: Final = (DAMAGED, STUCK, OTHERWISE, DOUBLED, BYTES, TOLD, HISTORY)
 
 
 class Caller:
@@ -152,48 +152,17 @@ def _ballast(database: Path, megabytes: int) -> None:
         connection.executemany("INSERT INTO durations VALUES ('ballast', ?, 1)", rows)
 
 
-def _environment(settings: dict[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
-    return kept | {"PYTHONPATH": str(_ROOT)} | settings
-
-
 async def _take(place: Place, copy: Path) -> None:
     """Run the command, as an operator does."""
     command = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "service", "backup", str(copy)),
-        env=_environment(dict(place.settings)),
+        env=environment(place.settings),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     said, _ = await command.communicate()
     if command.returncode or b"checked" not in said:
         raise RuntimeError(said.decode())
-
-
-@contextlib.asynccontextmanager
-async def _going_on(place: Place, folder: Path) -> AsyncIterator[dict[str, str]]:
-    """Run a service on the backup in `folder`, where the one in `place` was; return its settings."""
-    settings = {**place.settings, "REELKEEPER_DATABASE": f"sqlite:///{folder / 'reelkeeper.db'}"}
-    port = httpx.URL(place.url).port or 0
-    life = _life(port, per_minute=1_200, deadline_ms=_DOUBT_MS)
-    with (folder / "log.jsonl").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.mortal", life.to_json()),
-            env=_environment(settings),
-            cwd=folder,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        assert process.stdout is not None
-        if not await process.stdout.readline():
-            raise RuntimeError((folder / "log.jsonl").read_text(encoding="utf-8"))
-        yield settings
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 def _sound(database: Path) -> bool:
@@ -211,7 +180,7 @@ class _Known:
     owed: dict[str, list[str]]
 
 
-async def _read(settings: dict[str, str]) -> _Known:
+async def _read(settings: Mapping[str, str]) -> _Known:
     async with open_records(Config.read(settings)) as records:
         jobs = {job.id: job for job in await records.store.jobs(limit=1_000_000)}
         events = {job_id: await records.store.events(job_id) for job_id in jobs}
@@ -219,7 +188,7 @@ async def _read(settings: dict[str, str]) -> _Known:
         return _Known(jobs, events, owed)
 
 
-async def _pending(settings: dict[str, str]) -> set[str]:
+async def _pending(settings: Mapping[str, str]) -> set[str]:
     async with open_records(Config.read(settings)) as records:
         unfinished = {job.id for job in await records.store.jobs(limit=1_000_000) if not job.state.final}
         return unfinished or {
@@ -277,7 +246,9 @@ async def _audit(result: Round, place: Place, receiver: Receiver, told_before: S
     before = await _read(settings)
     result.states.update(job.state for job in before.jobs.values())
     result.later = len(await place.jobs()) - len(before.jobs)
-    async with _going_on(place, folder) as settings:
+    settings = {**place.settings, "REELKEEPER_DATABASE": f"sqlite:///{copy}"}
+    life = _life(httpx.URL(place.url).port or 0, per_minute=1_200, deadline_ms=_DOUBT_MS)
+    async with living(life, settings, folder):
         pending = await _settled(settings)
         told = list(receiver.told)  # before it is read what they are about: a late callback may recover a job meanwhile
         after = await _read(settings)
@@ -289,6 +260,12 @@ async def _audit(result: Round, place: Place, receiver: Receiver, told_before: S
         result.wrong[DAMAGED] += 1
     result.ends.update(_ended(job) for job in after.jobs.values())
     concerned: dict[str, set[str]] = {STUCK: pending, BYTES: spoilt}
+    concerned[OTHERWISE] = {
+        job_id
+        for job_id, events in before.events.items()
+        if (job := after.jobs.get(job_id)) and job.state.final
+        if not _ended_well(job, after.events[job_id][len(events) :])
+    }
     concerned[DOUBLED] = {
         job_id
         for job_id, job in (before.jobs | {job.id: job for job in await place.jobs()}).items()
@@ -313,7 +290,7 @@ async def _audit(result: Round, place: Place, receiver: Receiver, told_before: S
         result.stories.append(f"{await place.tell(job_id)}\n  from the backup: {after.events.get(job_id)}")
 
 
-async def _settled(settings: dict[str, str]) -> set[str]:
+async def _settled(settings: Mapping[str, str]) -> set[str]:
     """Wait until every job has ended and every message is sent; return the jobs of which that is not so."""
     end = time.monotonic() + _PATIENCE
     while (pending := await _pending(settings)) and time.monotonic() < end:  # noqa: ASYNC110 - another process works
@@ -335,6 +312,15 @@ async def _is_kept(client: httpx.AsyncClient, place: Place, job: Job) -> bool:
         if not stored == served.content == shipped or artifact.sha256 != hashlib.sha256(shipped).hexdigest():
             return False
     return True
+
+
+def _ended_well(job: Job, since: Sequence[Event]) -> bool:
+    """Tell whether a job ended as its provider let it; given what happened since the backup, it may be in doubt."""
+    ending = ending_of(job.model.removeprefix(PREFIX), job.provider)
+    ends = {(ending.state, ending.code)}
+    if any(event.type == "job.in_doubt" and "taken_at" in event.data for event in since):
+        ends.add((State.FAILED, "submission_unknown"))
+    return (job.state, job.error and job.error.code) in ends
 
 
 def _ended(job: Job) -> str:
