@@ -30,7 +30,7 @@ class Told:
 
 @dataclass(slots=True)
 class Receiver:
-    """Takes the messages of the native dialect. `answer` chooses the status with which each one is answered."""
+    """Takes the messages of the native dialect and of OpenAI's. `answer` chooses the status that answers each one."""
 
     answer: Callable[[Told], int] = lambda _: 204
     told: list[Told] = field(default_factory=list)
@@ -48,7 +48,8 @@ class Receiver:
     async def _take(self, request: Request) -> Response:
         body = await request.body()
         job: dict[str, Any] = json.loads(body)["data"]
-        told = Told(request.headers["webhook-id"], job["id"], job["state"], dict(request.headers), body)
+        state = job.get("state") or job["status"]
+        told = Told(request.headers["webhook-id"], job["id"], state, dict(request.headers), body)
         self.told.append(told)
         return Response(status_code=self.answer(told))
 

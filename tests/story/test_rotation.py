@@ -2,80 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from service import signing
-from service.assembly import http_server, listen
 from service.errors import BadSignatureError
 from service.model import DeliveryState, State
 from service.vault import Vault
+from tests.receiver import Receiver
 from tests.story.world import TENANT, WEBHOOK_SECRET, World, open_world
 
 OLD, NEW, OTHER = bytes(range(32)).hex(), bytes(range(32, 64)).hex(), bytes(range(64, 96)).hex()
 
 
-@dataclass
-class Backend:
-    """A backend that is told about jobs, in whatever dialect."""
-
-    host: str = ""
-    told: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async def take(request: Request) -> Response:
-            self.told.append((dict(request.headers), await request.body()))
-            return Response(status_code=204)
-
-        with listen("127.0.0.1", 0) as listener:
-            self.host = f"127.0.0.1:{listener.getsockname()[1]}"
-            server = http_server(Starlette(routes=[Route("/told", take, methods=["POST"])]))
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            try:
-                yield
-            finally:
-                server.should_exit = True
-                await serving
-
-    def believes(self, key: bytes, at: int) -> bool:
-        """Tell whether the last message was signed with the key."""
-        headers, body = self.told[-1]
-        try:
-            signing.verify_standard([key], headers, body, at)
-        except BadSignatureError:
-            return False
-        return True
+def believes(backend: Receiver, key: bytes, at: int) -> bool:
+    """Tell whether the last message was signed with the key."""
+    last = backend.told[-1]
+    try:
+        signing.verify_standard([key], last.headers, last.body, at)
+    except BadSignatureError:
+        return False
+    return True
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
+async def backend() -> AsyncIterator[Receiver]:
+    backend = Receiver()
     async with backend.running():
         yield backend
 
 
 @pytest.fixture
-async def world(tmp_path: Path, backend: Backend) -> AsyncIterator[World]:
+async def world(tmp_path: Path, backend: Receiver) -> AsyncIterator[World]:
     async with open_world(tmp_path, settings={"REELKEEPER_SECRET_KEY": OLD}) as world:
         await again(world, REELKEEPER_SECRET_KEY=OLD, **allowed(world, backend))
         yield world
 
 
-def allowed(world: World, backend: Backend) -> dict[str, str]:
+def allowed(world: World, backend: Receiver) -> dict[str, str]:
     hosts = f"localhost:{httpx.URL(world.sandbox.base_url).port},{backend.host}"
     return {"REELKEEPER_ALLOWED_PRIVATE_HOSTS": hosts}
 
@@ -106,9 +76,9 @@ async def in_every_state(world: World, provider: str, notify_url: str) -> dict[s
 
 
 async def test_jobs_in_every_state_go_on_through_a_rotation_of_the_secret_key(
-    world: World, backend: Backend, provider: str
+    world: World, backend: Receiver, provider: str
 ) -> None:
-    jobs = await in_every_state(world, provider, f"http://{backend.host}/told")
+    jobs = await in_every_state(world, provider, backend.url)
     await again(world, REELKEEPER_SECRET_KEY=f"{NEW},{OLD}")
     assert said(world, "serve.key_missing") == []
     world.callbacks_arrive = True
@@ -120,7 +90,7 @@ async def test_jobs_in_every_state_go_on_through_a_rotation_of_the_secret_key(
         assert [delivery.state for delivery, _ in await world.service.records.deliveries.of(job_id)] == ["delivered"]
     for made in world.sandbox.ledger.jobs():
         assert [sent.status for sent in made.callbacks] == [204]
-    assert {json.loads(body)["data"]["id"] for _, body in backend.told} == set(jobs.values())
+    assert {told.job_id for told in backend.told} == set(jobs.values())
 
 
 async def test_what_was_made_before_a_rotation_ends_before_the_old_key_is_dropped_and_what_is_new_needs_it_not(
@@ -192,34 +162,34 @@ async def test_a_rotation_back_is_a_rotation(world: World) -> None:
     await world.settle(job_id)
 
 
-async def test_receivers_verify_with_either_secret_while_the_key_is_rotated(world: World, backend: Backend) -> None:
-    job_id = await world.ask("openrouter", "ok", notify_url=f"http://{backend.host}/told")
+async def test_receivers_verify_with_either_secret_while_the_key_is_rotated(world: World, backend: Receiver) -> None:
+    job_id = await world.ask("openrouter", "ok", notify_url=backend.url)
     await again(world, REELKEEPER_SECRET_KEY=f"{NEW},{OLD}")
     await world.settle(job_id)
     await world.run("notify")
-    [(headers, body)] = backend.told
+    [told] = backend.told
     secrets = [Vault([bytes.fromhex(key)]).delivery_secrets(TENANT)[0] for key in (OLD, NEW, OTHER)]
     keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in secrets]
-    assert [backend.believes(key, world.clock.now()) for key in keys] == [True, True, False]
-    assert json.loads(body)["type"] == "job.completed"
-    assert len(headers["webhook-signature"].split()) == 2
+    assert [believes(backend, key, world.clock.now()) for key in keys] == [True, True, False]
+    assert json.loads(told.body)["type"] == "job.completed"
+    assert len(told.headers["webhook-signature"].split()) == 2
 
 
 async def test_a_callers_own_secret_opens_after_a_rotation_and_waits_for_a_key_that_was_dropped_too_early(
-    world: World, backend: Backend
+    world: World, backend: Receiver
 ) -> None:
     asked = {
         "model": "sandbox/ok",
         "prompt": "a red kite",
         "seconds": "4",
-        "callback_url": f"http://{backend.host}/told",
+        "callback_url": backend.url,
         "callback_secret": "the-callers-own",
     }
     jobs = [str((await world.http.post("/v1/videos", json=asked)).json()["id"]) for _ in range(2)]
     await again(world, REELKEEPER_SECRET_KEY=f"{NEW},{OLD}")
     await world.settle(jobs[0])
     await world.run("notify")
-    assert backend.believes(b"the-callers-own", world.clock.now())
+    assert believes(backend, b"the-callers-own", world.clock.now())
 
     backend.told.clear()
     await world.service.records.deliveries.redeliver(jobs[1])
@@ -234,7 +204,7 @@ async def test_a_callers_own_secret_opens_after_a_rotation_and_waits_for_a_key_t
     assert delivery.due_at is not None
     world.clock.advance(max(0, delivery.due_at - world.clock.now()))
     await world.run("notify")
-    assert backend.believes(b"the-callers-own", world.clock.now())
+    assert believes(backend, b"the-callers-own", world.clock.now())
 
 
 @pytest.mark.parametrize(
