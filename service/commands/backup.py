@@ -15,6 +15,8 @@ from service.commands import fail, read_config
 from service.db.backup import back_up
 from service.errors import ReelkeeperError
 
+_ELSEWHERE = "name a file where you may write, with as much free space as the database has"
+
 
 def backup(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to make.")],
@@ -36,7 +38,8 @@ def backup(
                 progress=lambda done, pages: bar.update(task, completed=done, total=pages),
             )
     except (ReelkeeperError, OSError) as error:
-        fail(str(error))
+        system = isinstance(error, OSError) and error.errno is not None  # which names no way out
+        fail(f"{error}; {_ELSEWHERE}" if system else str(error))
     typer.echo(f"{path.absolute()}: {_readable(size)}, checked, in {time.monotonic() - begun:.1f} s")
 
 

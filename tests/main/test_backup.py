@@ -36,6 +36,14 @@ def test_without_a_database_nothing_is_made(shell: Shell) -> None:
     assert list(shell.folder.iterdir()) == []
 
 
+def test_what_the_system_does_not_allow_is_told_with_what_to_do(shell: Shell) -> None:
+    shell.with_records(make_job)
+    said = shell.fails("backup", str(shell.folder / ("x" * 250)))
+    assert said.startswith("reelkeeper: [Errno ")
+    assert said.endswith("; name a file where you may write, with as much free space as the database has\n")
+    assert said.count("\n") == 1
+
+
 def test_the_original_goes_on_as_before_and_the_copy_in_doubt_once_it_is_served(shell: Shell) -> None:
     job = shell.with_records(make_job)
     copy = shell.folder / "copy.db"
