@@ -15,18 +15,21 @@ import asyncio
 import contextlib
 import os
 import random
+import secrets
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.vault import Vault
 from tests.places import Door, open_place, until
-from tests.proofs.soak_attack import Strangers
+from tests.proofs.soak_attack import KINDS, Strangers
 from tests.proofs.soak_audit import PROMISES, Audit, Findings
-from tests.proofs.soak_callers import Backends
-from tests.proofs.soak_mix import troubles, wishes
+from tests.proofs.soak_callers import TENANT, Backends, Callers
+from tests.proofs.soak_mix import Trouble, troubles, wishes
 from tests.proofs.soak_trouble import Troubles
 from tests.proofs.soak_world import MAX_VIDEO_BYTES, Overhearing, Pace, World
 from tests.proofs.tables import machine, show, table
@@ -61,13 +64,13 @@ class Outcome:
 async def soak(plan: Plan, folder: Path) -> Outcome:
     """Run a soak in an empty folder, and audit it."""
     planned = troubles(plan.seed, plan.jobs, plan.kills)
-    backends = Backends(plan.seed, wishes(plan.seed, plan.jobs))
-    clock, door, overhearing = plan.pace.clock, Door(), Overhearing()
+    clock, door, overhearing, key = plan.pace.clock, Door(), Overhearing(), secrets.token_bytes(32)
+    backends = Backends(wishes(plan.seed, plan.jobs), clock, Vault([key]).delivery_secrets(TENANT)[0])
     async with (
         backends.listening(),
         open_place(
             folder,
-            settings={"REELKEEPER_MAX_VIDEO_BYTES": str(MAX_VIDEO_BYTES)},
+            settings={"REELKEEPER_MAX_VIDEO_BYTES": str(MAX_VIDEO_BYTES), "REELKEEPER_SECRET_KEY": key.hex()},
             life=plan.pace.life(clock, planned),
             receivers=backends.hosts,
             door=door,
@@ -75,33 +78,53 @@ async def soak(plan: Plan, folder: Path) -> Outcome:
         ) as place,
     ):
         world = World(place, door, clock, overhearing.heard)
-        strangers = Strangers(plan.seed, world)
-        troubling = asyncio.create_task(Troubles(world, planned).run())
-        living = asyncio.create_task(backends.live(world, plan.most_under_way))
-        attacking = asyncio.create_task(strangers.run())
         try:
-            await _settled(world, {troubling, living}, plan.patience)
-        finally:
-            for task in (troubling, living, attacking):
-                task.cancel()
-            await asyncio.gather(troubling, living, attacking, return_exceptions=True)
-        took = time.monotonic() - world.began
-        await _collected(world)
-        findings = await Audit(world, backends, strangers).run()
-        told = "" if findings.well else await _tell(world, findings)
-        return Outcome(findings, _rows(plan, world, strangers, findings, took), told)
+            return await _soaked(plan, planned, world, backends)
+        except Exception as error:
+            error.add_note(f"{_again(plan)}; going on:\n{await world.tell(world.going_on()[:_MOST_TOLD])}")
+            raise
 
 
-async def _settled(world: World, tasks: set[asyncio.Task[None]], patience: float) -> None:
-    """Wait until every job has ended, every caller is told and every trouble is over, or nothing moves on any more."""
+async def _soaked(plan: Plan, planned: Sequence[Trouble], world: World, backends: Backends) -> Outcome:
+    strangers = Strangers(plan.seed, world)
+    ending = [
+        asyncio.create_task(Troubles(world, planned).run()),
+        asyncio.create_task(Callers(plan.seed, world, backends, plan.most_under_way).run()),
+    ]
+    tasks = [*ending, asyncio.create_task(strangers.run())]
+    try:
+        await _settled(world, ending, tasks, plan.patience)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    _raise_what_was_raised(tasks)
+    took = time.monotonic() - world.began
+    await _collected(world)
+    findings = await Audit(world, backends, strangers, planned).run()
+    told = "" if findings.well else await _tell(world, findings)
+    return Outcome(findings, _rows(plan, planned, world, strangers, findings, took), told)
+
+
+def _raise_what_was_raised(tasks: Iterable[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.result()
+
+
+async def _settled(
+    world: World, ending: Sequence[asyncio.Task[None]], tasks: Sequence[asyncio.Task[None]], patience: float
+) -> None:
+    """Wait until every job has ended, every caller is told and every trouble is over, or nothing moves on any more.
+
+    Of all `tasks`, which must not raise, those of `ending` end by themselves.
+    """
     before, since = (-1, -1), time.monotonic()
     while time.monotonic() - since < patience:
         await asyncio.sleep(_LOOK_S)
         going_on, owed = world.look()
-        for task in tasks:
-            if task.done():
-                task.result()  # raises what it raised
-        if all(task.done() for task in tasks) and not going_on and not owed:
+        _raise_what_was_raised(tasks)
+        if all(task.done() for task in ending) and not going_on and not owed:
             return
         if (world.progress, owed) != before:
             before, since = (world.progress, owed), time.monotonic()
@@ -120,16 +143,18 @@ async def _collected(world: World) -> None:
         await until(lambda: not world.parts(), seconds=20)
 
 
-def _rows(plan: Plan, world: World, strangers: Strangers, findings: Findings, took: float) -> list[tuple[str, str]]:
+def _rows(
+    plan: Plan, planned: Sequence[Trouble], world: World, strangers: Strangers, findings: Findings, took: float
+) -> list[tuple[str, str]]:
     seen, sent = world.seen, strangers.answers
-    sums = {kind: sum(count for name, count in sent.items() if name.startswith(kind)) for kind in _KINDS}
-    died = len(world.place.reached)
+    sums = {kind: sum(count for name, count in sent.items() if name.startswith(kind)) for kind in KINDS}
+    died, meant = len(world.place.reached), sum(trouble.point is not None for trouble in planned)
     rows: list[tuple[str, object]] = [
         ("jobs asked for", plan.jobs),
         ("jobs accepted", len(world.accepted)),
         ("jobs that the provider made", len(world.place.made)),
         ("deaths of the service, from outside", seen["kill"]),
-        ("deaths at a named point", f"{died} ({', '.join(sorted(set(world.place.reached)))})"),
+        ("deaths at a named point", f"{died} of {meant} meant ({', '.join(sorted(set(world.place.reached)))})"),
         ("outages of the provider", seen["outage"]),
         ("times that the storage was out of order", seen["storage"]),
         ("times that another connection held the database", seen["lock"]),
@@ -147,9 +172,6 @@ def _rows(plan: Plan, world: World, strangers: Strangers, findings: Findings, to
     return [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in rows]
 
 
-_KINDS = ("forged", "replayed", "misdirected", "garbage")
-
-
 def _answers(strangers: Strangers, kind: str) -> str:
     found = {name.split()[1]: count for name, count in strangers.answers.items() if name.startswith(kind)}
     return ", ".join(f"{answer}: {found[answer]:,}" for answer in sorted(found))
@@ -161,8 +183,12 @@ async def _tell(world: World, findings: Findings) -> str:
         for job_id, whys in list(jobs.items())[:_MOST_TOLD]:
             lines += [f"{promise}: {job_id}", *(f"  {why}" for why in whys)]
             if job_id.startswith("job_"):
-                lines.append(await world.place.tell(job_id))
+                lines.append(await world.tell([job_id]))
     return "\n".join(lines)
+
+
+def _again(plan: Plan) -> str:
+    return f"--seed {plan.seed} --jobs {plan.jobs} --rate {plan.pace.rate:g} --kills {plan.kills}"
 
 
 def _read() -> Plan:
@@ -178,16 +204,17 @@ def _read() -> Plan:
 def main() -> None:
     """Run a soak, print what it found, and exit with 1 when a promise was broken."""
     plan = _read()
+    rate = plan.pace.rate
+    show(
+        f"Seed {plan.seed} ({_again(plan)}); {machine()}. Simulated: the provider, and the clock that it shares with "
+        f"the service, {rate:g} times as fast as the machine's (a lease of a minute lasts {60 / rate:g} s). Real: "
+        "processes and their deaths, sockets, files, the database.\n"
+    )
     with tempfile.TemporaryDirectory() as folder:
         outcome = asyncio.run(soak(plan, Path(folder)))
-    show(
-        f"Seed {plan.seed}; {machine()}. Simulated: the provider, and the clock that it shares with the service, "
-        f"{plan.pace.rate:g} times as fast as the machine's (a lease of a minute lasts {60 / plan.pace.rate:g} s). "
-        "Real: processes and their deaths, sockets, files, the database.\n"
-    )
     show(table(["Soak", ""], outcome.rows))
     if not outcome.findings.well:
-        show(f"\nWith --seed {plan.seed} --jobs {plan.jobs} --rate {plan.pace.rate:g} --kills {plan.kills}:\n")
+        show(f"\nWith {_again(plan)}:\n")
         show(outcome.told)
         sys.exit(1)
 

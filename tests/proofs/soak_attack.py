@@ -20,6 +20,7 @@ from service.sandbox.openrouter import OpenRouter
 from tests.proofs.soak_world import Heard, World, job_of
 
 CLAIMS: Final = ("completed", "completed", "completed", "failed", "cancelled", "expired", "in_progress")
+KINDS: Final = ("forged", "replayed", "misdirected", "garbage")
 _LATEST: Final = 40  # jobs, which are attacked more than the others
 _LOOK_S: Final = 0.05
 _UNABLE: Final = 503  # what the service says when it cannot store anything
@@ -27,7 +28,7 @@ _UNABLE: Final = 503  # what the service says when it cannot store anything
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a stranger sends. `kind` is forged, replayed, misdirected or garbage."""
+    """What a stranger sends. `kind` is one of `KINDS`."""
 
     kind: str
     method: str

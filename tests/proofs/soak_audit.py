@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +17,10 @@ from service.sandbox.behaviours import Serve, Tell
 from service.sandbox.downloads import VIDEOS, WEBM
 from service.sandbox.jobs import ProviderJob
 from tests.endings import ending_of
-from tests.proofs.soak_attack import Strangers
+from tests.proofs.soak_attack import KINDS, Strangers
 from tests.proofs.soak_callers import PATHS, Backends, Diary, Told, word_of
-from tests.proofs.soak_mix import Wish
+from tests.proofs.soak_doubts import Cuts
+from tests.proofs.soak_mix import Trouble, Wish
 from tests.proofs.soak_world import World, job_of
 
 LOST: Final = "lost"
@@ -32,7 +33,14 @@ ENDED_WRONG: Final = "ended as the provider's behaviour does not allow"
 BROKE: Final = "answered with a 5xx other than 503"
 KEY_SENT: Final = "the provider's key sent to another origin"
 FAULTS: Final = "faults of the service's own in its log"
-PROMISES: Final = (LOST, STUCK, DOUBLED, WRONG_BYTES, BELIEVED, TOLD_WRONG, ENDED_WRONG, BROKE, KEY_SENT, FAULTS)
+HEAVY: Final = "lives that took more than 256 MiB"
+UNSAID: Final = "kinds of strangers' callbacks that never came"
+SPARED: Final = "kinds of troubles that came more rarely than planned"
+PROMISES: Final = (
+    LOST, STUCK, DOUBLED, WRONG_BYTES, BELIEVED, TOLD_WRONG, ENDED_WRONG, BROKE, KEY_SENT, FAULTS, HEAVY, UNSAID, SPARED
+)  # fmt: skip
+
+_MOST_KIB: Final = 256 * 1024
 
 Row = Mapping[str, Any]
 
@@ -60,8 +68,11 @@ class Findings:
 class Audit:
     """Holds everything that a soak left against what its wishes allow."""
 
-    def __init__(self, world: World, backends: Backends, strangers: Strangers) -> None:
+    def __init__(self, world: World, backends: Backends, strangers: Strangers, planned: Sequence[Trouble]) -> None:
         self.findings = Findings()
+        self._planned = planned
+        self._cuts = Cuts.of(world)
+        self._cut_off = 0
         self._world = world
         self._backends = backends
         self._strangers = strangers
@@ -88,13 +99,18 @@ class Audit:
                     why = "it was never accepted" if diary.job_id is None else "it was accepted, and is not there"
                     self.findings.note(LOST, diary.job_id or wish.prompt, f"{why}: {wish}")
                     continue
-                self._look_at(wish, job, diary)
-                await self._ask(client, wish, job, listed)
+                try:
+                    self._look_at(wish, job, diary)
+                    await self._ask(client, wish, job, listed)
+                except Exception as error:
+                    error.add_note(f"{wish}\n{await place.tell(job['id'])}")
+                    raise
         self._look_at_strays()
         self._look_at_files()
         self._look_at_callbacks()
         self._look_at_downloads()
         self._look_at_log()
+        self._look_at_the_soak()
         return self.findings
 
     def _look_at(self, wish: Wish, job: Row, diary: Diary) -> None:
@@ -127,8 +143,11 @@ class Audit:
             self._count(
                 "cut off, with nobody to tell their outcome" if made else "cut off before the provider had them"
             )
+            self._cut_off += 1
             if not silent:
                 self.findings.note(ENDED_WRONG, job["id"], f"{ended}, although the provider told how it ended")
+            if not self._cuts.explain(self._events[job["id"]]):
+                self.findings.note(ENDED_WRONG, job["id"], f"{ended}, although no death and no outage cut it off")
         elif ended != (ending.state, ending.code):
             self.findings.note(ENDED_WRONG, job["id"], f"{ended} instead of {(ending.state, ending.code)}: {wish}")
         elif len(made) != ending.paid:
@@ -156,7 +175,7 @@ class Audit:
         wrong += [f"it was told {told}" for told in diary.told if not _is_right(told, job["id"], rights)]
         untold = set(rights) - {told.id for told in diary.told if told.taken}
         wrong += [f"its caller never took {name}" for name in untold]
-        if wish.receiver is None and diary.words[-1] not in {_word_of(wish.face, word) for word in endings}:
+        if wish.receiver is None and not {*diary.words[-1:]} & {_word_of(wish.face, word) for word in endings}:
             wrong.append(f"its caller polled {diary.words}")
         for why in wrong:
             self.findings.note(TOLD_WRONG, job["id"], why)
@@ -231,8 +250,35 @@ class Audit:
                 if "exception" in said:
                     self.findings.note(FAULTS, str(said.get("job", said["event"])), line[:4_000])
 
+    def _look_at_the_soak(self) -> None:
+        """Find what would have let it pass although little happened, and what is true of no single job."""
+        if self._cut_off > self._cuts.most:
+            self.findings.note(ENDED_WRONG, "all", f"{self._cut_off} were cut off, and {self._cuts.most} can have been")
+        for life, kib in self._world.peaks.items():
+            if kib > _MOST_KIB:
+                self.findings.note(HEAVY, f"process {life}", f"{kib / 1024:.0f} MiB")
+        for kind in unsaid(self._strangers.answers):
+            self.findings.note(UNSAID, kind, f"the answers: {dict(self._strangers.answers)}")
+        for kind, count in spared(self._planned, self._world.seen).items():
+            self.findings.note(SPARED, kind, f"{count} of those that were planned never came")
+
     def _count(self, what: str) -> None:
         self.findings.seen[what] = self.findings.seen.get(what, 0) + 1
+
+
+def unsaid(answers: Counter[str]) -> list[str]:
+    """Name the kinds of callbacks that strangers never had answered, and forgeries if none was refused as such."""
+    answered = dict.fromkeys(KINDS, 0)
+    for name, count in answers.items():
+        kind, answer = name.split()
+        answered[kind] += count if answer.isdigit() else 0
+    missing = [kind for kind, count in answered.items() if not count]
+    return missing if answers["forged 401"] else [*missing, "forged, answered 401"]
+
+
+def spared(planned: Sequence[Trouble], seen: Counter[str]) -> Counter[str]:
+    """Count the troubles of each kind that were planned and did not come."""
+    return Counter(trouble.kind for trouble in planned) - seen
 
 
 async def _listed(client: httpx.AsyncClient, path: str, parameter: str, cursor: str) -> dict[str, str]:

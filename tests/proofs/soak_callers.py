@@ -20,11 +20,10 @@ from starlette.routing import Route
 
 from service import signing
 from service.assembly import http_server, listen
-from service.config import Config
 from service.errors import BadSignatureError
 from service.model import FINAL, Face
 from service.sandbox.behaviours import PREFIX
-from service.vault import Vault
+from tests.clocks import FastClock
 from tests.proofs.soak_mix import RECEIVERS, Wish
 from tests.proofs.soak_world import World
 
@@ -61,15 +60,18 @@ class Diary:
 
 
 class Backends:
-    """All callers, and the addresses where they are told."""
+    """The addresses where callers are told, and what each of them lived through.
 
-    def __init__(self, seed: int, wishes: Sequence[Wish]) -> None:
+    `secret` is what the service signs with for them.
+    """
+
+    def __init__(self, wishes: Sequence[Wish], clock: FastClock, secret: str) -> None:
         self.wishes = wishes
         self.diaries: dict[int, Diary] = defaultdict(Diary)
         self.hosts: list[str] = []
-        self._chance = random.Random(f"{seed} callers")  # noqa: S311 - it makes nothing secret
+        self._clock = clock
+        self._secret = secret
         self._moods: Counter[str] = Counter()
-        self._creating = 0
 
     @contextlib.asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -83,99 +85,6 @@ class Backends:
                 serving = asyncio.create_task(server.serve(sockets=[listener]))
                 stack.push_async_callback(_stop, server, serving)
             yield
-
-    async def live(self, world: World, most_under_way: int) -> None:
-        """Make every wish, in order and with as many jobs under way at most; return when who polls has seen the end."""
-        self._world = world
-        secrets = Vault(Config.read(world.place.settings).secret_keys).delivery_secrets(TENANT)
-        self._secret = secrets[0]
-        self._clock = world.clock
-        headers = {"authorization": f"Bearer {world.place.key}"}
-        limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
-        async with (
-            httpx.AsyncClient(
-                base_url=world.place.url, headers=headers, trust_env=False, timeout=10, limits=limits
-            ) as client,
-            asyncio.TaskGroup() as group,
-        ):
-            for wish in self.wishes:
-                most = min(_AT_ONCE, most_under_way - world.under_way)
-                while self._creating >= most:
-                    await asyncio.sleep(_LOOK_S)
-                    most = min(_AT_ONCE, most_under_way - world.under_way)
-                    await asyncio.sleep(_LOOK_S)
-                self._creating += 1
-                group.create_task(self._live(client, wish))
-
-    async def _live(self, client: httpx.AsyncClient, wish: Wish) -> None:
-        try:
-            await self._create(client, wish)
-        finally:
-            self._creating -= 1
-        await self._follow(client, wish)
-
-    async def _create(self, client: httpx.AsyncClient, wish: Wish) -> None:
-        headers = {} if wish.key is None else {"idempotency-key": wish.key}
-        if wish.face is Face.OPENROUTER:
-            headers["x-reelkeeper-provider"] = wish.provider
-        body = self._body(wish)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE_S):
-                answer = await self._until_answered(client, "POST", PATHS[wish.face], json=body, headers=headers)
-                if answer.status_code == 202:
-                    job_id = str(answer.json()["id"])
-                    self.diaries[wish.number].job_id = job_id
-                    self._world.accepted[wish.number] = job_id
-                else:
-                    self._world.seen[f"creates answered {answer.status_code}"] += 1
-
-    def _body(self, wish: Wish) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": PREFIX + wish.behaviour, "prompt": wish.prompt}
-        url = None if wish.receiver is None else f"http://{self.hosts[wish.receiver]}/told/{wish.number}"
-        match wish.face:
-            case Face.NATIVE:
-                body |= {"provider": wish.provider, "duration": 4}
-                body |= {"notify_url": url} if url else {}
-            case Face.OPENROUTER:
-                body |= {"duration": 4}
-                body |= {"callback_url": url} if url else {}
-            case Face.OPENAI:
-                body |= {"seconds": "4", "provider": wish.provider}
-                body |= {"callback_url": url, "callback_secret": _secret_of(wish)} if url else {}
-        return body
-
-    async def _until_answered(
-        self,
-        client: httpx.AsyncClient,
-        method: str,
-        path: str,
-        **rest: Any,  # noqa: ANN401 - as httpx has it
-    ) -> httpx.Response:
-        """Make a call again and again, as a backend does, while it breaks or the service says that it cannot now."""
-        while True:
-            try:
-                answer = await client.request(method, path, **rest)
-            except httpx.TransportError:
-                self._world.seen["calls that broke"] += 1
-            else:
-                if answer.status_code < 500 and answer.status_code not in _AGAIN:
-                    return answer
-                self._world.seen[f"calls answered {answer.status_code}"] += 1
-            await asyncio.sleep(self._chance.uniform(0.1, 0.4))
-
-    async def _follow(self, client: httpx.AsyncClient, wish: Wish) -> None:
-        diary = self.diaries[wish.number]
-        if diary.job_id is None:
-            return
-        if wish.cancels:
-            answer = await self._until_answered(client, "POST", f"/v1/jobs/{diary.job_id}/cancel")
-            diary.cancelled = answer.status_code
-        while wish.receiver is None and not (diary.words and diary.words[-1] in FINAL):
-            answer = await self._until_answered(client, "GET", f"{PATHS[wish.face]}/{diary.job_id}")
-            diary.words.append(word_of(answer.json()) if answer.status_code == 200 else str(answer.status_code))
-            if diary.words[-1].isdigit():
-                return
-            await asyncio.sleep(self._chance.uniform(0.5, 1.5) * _POLL_S)
 
     async def _take(self, request: Request) -> Response:
         try:
@@ -215,6 +124,112 @@ class Backends:
         except BadSignatureError:
             return False
         return True
+
+
+class Callers:
+    """Make the wishes of all backends, with `most_under_way` jobs at once at most."""
+
+    def __init__(self, seed: int, world: World, backends: Backends, most_under_way: int) -> None:
+        self._world = world
+        self._backends = backends
+        self._most_under_way = most_under_way
+        self._chance = random.Random(f"{seed} callers")  # noqa: S311 - it makes nothing secret
+        self._creating = 0
+
+    async def run(self) -> None:
+        """Make every wish, in order; return when who polls has seen the end."""
+        world = self._world
+        headers = {"authorization": f"Bearer {world.place.key}"}
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
+        async with (
+            httpx.AsyncClient(
+                base_url=world.place.url, headers=headers, trust_env=False, timeout=10, limits=limits
+            ) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for wish in self._backends.wishes:
+                most = min(_AT_ONCE, self._most_under_way - world.under_way)
+                while self._creating >= most:
+                    await asyncio.sleep(_LOOK_S)
+                    most = min(_AT_ONCE, self._most_under_way - world.under_way)
+                    await asyncio.sleep(_LOOK_S)
+                self._creating += 1
+                group.create_task(self._live(client, wish))
+
+    async def _live(self, client: httpx.AsyncClient, wish: Wish) -> None:
+        try:
+            try:
+                await self._create(client, wish)
+            finally:
+                self._creating -= 1
+            await self._follow(client, wish)
+        except Exception as error:
+            job_id = self._backends.diaries[wish.number].job_id
+            error.add_note(f"{wish}\n{await self._world.tell([job_id] if job_id else [])}")
+            raise
+
+    async def _create(self, client: httpx.AsyncClient, wish: Wish) -> None:
+        headers = {} if wish.key is None else {"idempotency-key": wish.key}
+        if wish.face is Face.OPENROUTER:
+            headers["x-reelkeeper-provider"] = wish.provider
+        body = self._body(wish)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_S):
+                answer = await self._until_answered(client, "POST", PATHS[wish.face], json=body, headers=headers)
+                if answer.status_code == 202:
+                    job_id = str(answer.json()["id"])
+                    self._backends.diaries[wish.number].job_id = job_id
+                    self._world.accepted[wish.number] = job_id
+                else:
+                    self._world.seen[f"creates answered {answer.status_code}"] += 1
+
+    def _body(self, wish: Wish) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": PREFIX + wish.behaviour, "prompt": wish.prompt}
+        url = None if wish.receiver is None else f"http://{self._backends.hosts[wish.receiver]}/told/{wish.number}"
+        match wish.face:
+            case Face.NATIVE:
+                body |= {"provider": wish.provider, "duration": 4}
+                body |= {"notify_url": url} if url else {}
+            case Face.OPENROUTER:
+                body |= {"duration": 4}
+                body |= {"callback_url": url} if url else {}
+            case Face.OPENAI:
+                body |= {"seconds": "4", "provider": wish.provider}
+                body |= {"callback_url": url, "callback_secret": _secret_of(wish)} if url else {}
+        return body
+
+    async def _until_answered(
+        self,
+        client: httpx.AsyncClient,
+        method: str,
+        path: str,
+        **rest: Any,  # noqa: ANN401 - as httpx has it
+    ) -> httpx.Response:
+        """Make a call again and again, as a backend does, while it breaks or the service says that it cannot now."""
+        while True:
+            try:
+                answer = await client.request(method, path, **rest)
+            except httpx.TransportError:
+                self._world.seen["calls that broke"] += 1
+            else:
+                if answer.status_code < 500 and answer.status_code not in _AGAIN:
+                    return answer
+                self._world.seen[f"calls answered {answer.status_code}"] += 1
+            await asyncio.sleep(self._chance.uniform(0.1, 0.4))
+
+    async def _follow(self, client: httpx.AsyncClient, wish: Wish) -> None:
+        diary = self._backends.diaries[wish.number]
+        if diary.job_id is None:
+            return
+        if wish.cancels:
+            answer = await self._until_answered(client, "POST", f"/v1/jobs/{diary.job_id}/cancel")
+            diary.cancelled = answer.status_code
+        while wish.receiver is None and not (diary.words and diary.words[-1] in FINAL):
+            answer = await self._until_answered(client, "GET", f"{PATHS[wish.face]}/{diary.job_id}")
+            diary.words.append(word_of(answer.json()) if answer.status_code == 200 else str(answer.status_code))
+            if diary.words[-1].isdigit():
+                return
+            await asyncio.sleep(self._chance.uniform(0.5, 1.5) * _POLL_S)
 
 
 def word_of(shown: dict[str, Any]) -> str:

@@ -57,9 +57,11 @@ class Troubles:
         await until(lambda: len(place.lives) > lives)
 
     async def _outage(self, seconds: float) -> None:
+        began = self._world.clock.now()
         await self._world.door.close()
         await asyncio.sleep(seconds)
         await self._world.door.open(self._world.place.sandbox)
+        self._world.outages.append((began, self._world.clock.now()))
 
     async def _break_storage(self, seconds: float) -> None:
         """Put a file where the folder was: modes would not keep root from it."""

@@ -75,7 +75,8 @@ class Heard:
 class World:
     """One soak. `accepted` are the ids that callers were given, by the number of their wish.
 
-    `seen` counts what happened, under names that the table shows.
+    `seen` counts what happened, under names that the table shows; `outages` of the provider begin and end in unix ms of
+    the clock.
     """
 
     place: Place
@@ -85,6 +86,7 @@ class World:
     accepted: dict[int, str] = field(default_factory=dict)
     ended: int = 0
     seen: Counter[str] = field(default_factory=Counter)
+    outages: list[tuple[int, int]] = field(default_factory=list)
     peaks: dict[int, int] = field(default_factory=dict)  # KiB, by process id
     began: float = field(default_factory=time.monotonic)
 
@@ -116,6 +118,15 @@ class World:
         """Return the files of copies that were never finished."""
         return [path for path in self.videos.rglob("*") if _PART.search(path.name)]
 
+    async def tell(self, job_ids: Sequence[str]) -> str:
+        """Return all that is known of some jobs."""
+        return "\n".join([await self.place.tell(job_id) for job_id in job_ids])
+
+    def going_on(self) -> list[str]:
+        """Return the jobs that have not ended."""
+        with self.reading() as database:
+            return [row["id"] for row in database.execute(_GOING_ON)]
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Open a connection of our own, which cannot write."""
@@ -134,6 +145,7 @@ class World:
 
 
 _PART = re.compile(r"\.part(#\d+)?$")
+_GOING_ON = "SELECT id FROM jobs WHERE state NOT IN ('completed', 'failed', 'cancelled', 'expired')"
 _STATES = "SELECT state, count(*) AS jobs FROM jobs GROUP BY state"
 
 
