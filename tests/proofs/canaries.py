@@ -67,7 +67,7 @@ class Cell:
     canary: str
     place: str
     found: int
-    says: str  # "found", "not found", "must be there", each with its reason
+    says: str  # "found", "not found", "must be there", each with its reason, or what is wrong
     well: bool
 
 
@@ -76,6 +76,9 @@ def search(canaries: list[Canary], places: Mapping[str, bytes]) -> list[Cell]:
     cells = []
     seen = {place: _steps(content) for place, content in places.items()}
     for canary in canaries:
+        if not canary.values:  # nothing was looked for, so nothing can have been found
+            cells += [Cell(canary.name, place, 0, "NEVER MADE", well=False) for place in places]
+            continue
         needles = canary.needles()
         for place, content in places.items():
             found = sum(_may_hold(seen[place], needle) and needle in content for needle in needles)

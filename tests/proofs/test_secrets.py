@@ -21,6 +21,14 @@ async def test_no_secret_is_where_it_must_not_be() -> None:
     assert all(cell.well for cell in cells), report(cells)
 
 
+def test_a_kind_of_secret_that_never_was_proves_nothing() -> None:
+    cells = search([Canary("secret", may={"log": "perhaps"})], {"log": b"nothing", "storage": b"nothing"})
+    assert [(cell.place, cell.says, cell.well) for cell in cells] == [
+        ("log", "NEVER MADE", False),
+        ("storage", "NEVER MADE", False),
+    ]
+
+
 @pytest.mark.parametrize(
     "spelt",
     [
