@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from service.assembly import Tuning
-from service.config import SETTINGS, Config
+from service.config import Config
 from service.model import State
 from service.providers import Manners
 from service.sandbox import Sandbox
@@ -26,13 +26,12 @@ from service.sandbox.dialect import Dialect, Order
 from service.store import Timing
 from service.workers import Rhythm
 from tests.mortal import Life
-from tests.places import Place, open_place
+from tests.places import Place, environment, open_place
 from tests.proofs.canaries import Canary, word
 from tests.proofs.shelves import BucketShelf
 from tests.receiver import Receiver
 from tests.servers import SeaweedFS
 
-_ROOT = Path(__file__).parent.parent.parent
 LOG, DATABASE, STORAGE, ANSWERS, TOLD, SAID, PROCESSES = (
     "log", "database", "storage", "HTTP answers", "deliveries", "commands", "command lines"
 )  # fmt: skip
@@ -128,10 +127,9 @@ class Scene:
 
     async def command(self, *words: str, place: str = SAID, **settings: str) -> str:
         """Run a command as an operator does, and keep all that it says."""
-        inherited = {name: value for name, value in os.environ.items() if name not in SETTINGS}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "service", *words),
-            env={**inherited, "PYTHONPATH": str(_ROOT), "COLUMNS": "400", **self.place.settings, **settings},
+            env=environment({"COLUMNS": "400", **self.place.settings, **settings}),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
