@@ -10,7 +10,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from service.config import Config
 from service.sandbox import BEHAVIOURS, Sandbox, serving
 from service.sandbox.downloads import VIDEOS
 from service.sandbox.jobs import ProviderJob
-from tests.servers import free_ports
+from tests.servers import held_ports
 from tests.turns import until
 
 ROOT = Path(service.__file__).parent.parent
@@ -88,15 +88,20 @@ def environment(**settings: str) -> dict[str, str]:
     return inherited | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | settings
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    with held_ports(1) as [port]:
+        yield port
+
+
 async def test_a_stop_in_the_middle_of_a_call_and_of_a_copy_loses_neither(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, port: int
 ) -> None:
     at_once = ((0, "completed"),)
     slow = replace(BEHAVIOURS["sandbox/slow"], timeline=at_once, servings=1)
     hangs = replace(BEHAVIOURS["sandbox/accepted-then-hangs"], timeline=at_once)
     monkeypatch.setitem(BEHAVIOURS, "sandbox/slow", slow)
     monkeypatch.setitem(BEHAVIOURS, "sandbox/accepted-then-hangs", hangs)
-    [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE) as client:
         sandbox = Sandbox(
