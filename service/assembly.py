@@ -52,6 +52,7 @@ from service.web.heads import BoundedHeads
 from service.web.openai_forms import OpenAIForms
 from service.web.openrouter_forms import OpenRouterForms
 from service.web.tally import Tally
+from service.web.turnstile import Turnstile
 from service.web.views import Views, rfc3339
 from service.workers import Rhythm, Step, Supervisor, Worker
 from service.workers.asking import PacedProviders
@@ -65,7 +66,7 @@ from service.workers.sweeper import Sweeper
 
 _GRACE = 5.0  # seconds for what is under way when the service stops; with what follows it stays below 10
 _KEY_MISSING = (
-    "the key that these jobs were submitted with is not in REELKEEPER_SECRET_KEY: their callbacks are refused, and "
+    "the key that these jobs were submitted with is not in REELKEEPER_SECRET_KEY: their callbacks are rejected, and "
     "polls alone can end them. Write it at the end of the list again, for example new-key,old-key, until they ended"
 )
 # Of each provider, so that one that hangs or drips takes no place from another.
@@ -169,7 +170,9 @@ async def open_service(
         fetching = await stack.enter_async_context(public_client(_reachable(config)))
         telling = await stack.enter_async_context(public_client(config.allowed_private_hosts))
         providers = _providers(config, asking, vault, tuning.manners, clock)
-        tally = Tally(records.rejections, clock)
+        # By the machine's time, whatever time the service lives in: a flood is one of real requests.
+        machine = SystemClock()
+        tally, turnstile = Tally(records.rejections, machine), Turnstile(machine)
         stack.push_async_callback(tally.close)
         store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
         examiner = Examiner(storage, log=log)
@@ -234,6 +237,7 @@ async def open_service(
             catalogue=records.catalogue,
             rejections=records.rejections,
             tally=tally,
+            turnstile=turnstile,
             posters=Posters(examiner, store.keep_footage, clock=clock),
             link_seconds=config.link_seconds,
             allowed_private_hosts=config.allowed_private_hosts,

@@ -21,7 +21,7 @@ idempotency key. An exception says that somebody must act, and its text says who
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
+from enum import Enum, auto
 
 
 class ReelkeeperError(Exception):
@@ -40,17 +40,17 @@ class StoreUnavailableError(ReelkeeperError):
     """The database could not commit (disk full, locked, read-only): nothing of the work was kept."""
 
 
-class Distrust(StrEnum):
+class Distrust(Enum):
     """Why a signature was not believed."""
 
-    MISSING = "missing_header"  # the signature, or what belongs to it, did not come
-    MALFORMED = "malformed_header"
-    CLOCK = "clock_skew"  # its timestamp is too far from our clock
-    UNMATCHED = "wrong_signature"  # another secret, or another body
+    MISSING = auto()  # the signature, or what belongs to it, did not come
+    MALFORMED = auto()
+    CLOCK = auto()  # its timestamp is too far from our clock
+    UNMATCHED = auto()  # another secret, or another body
 
 
 class CallbackError(ReelkeeperError):
-    """A callback was refused; the text says why, without secrets."""
+    """A callback was rejected; the text says why, without secrets."""
 
 
 class BadSignatureError(CallbackError):

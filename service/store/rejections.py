@@ -97,7 +97,7 @@ class Rejections:
         return [_rejection(row) for row in rows]
 
     async def totals(self) -> dict[str, dict[str, int]]:
-        """Count those that are kept: provider -> reason -> times."""
+        """Count those that are kept, and no others: provider -> reason -> times."""
         found: dict[str, dict[str, int]] = {}
         for row in await self._ledger.db.read(lambda tx: tx.all("count_rejections")):
             found.setdefault(row["provider"], {})[row["reason"]] = row["times"]

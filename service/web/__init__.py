@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
-from service.clock import Clock, SystemClock
+from service.clock import Clock
 from service.errors import BadCallbackError, BadSignatureError, CallbackError, StorageError, StoreUnavailableError
 from service.ids import Ids
 from service.logs import redact
@@ -71,6 +71,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     catalogue: Catalogue,
     rejections: Rejections,
     tally: Tally,
+    turnstile: Turnstile,
     posters: Posters | None = None,
     link_seconds: int = 0,
     allowed_private_hosts: Collection[str] = (),
@@ -80,9 +81,10 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     """Bind every path to its handler.
 
     `public_url` has no trailing slash; `workers` tells what is wrong with each worker; `tally` writes rejected
-    callbacks to `rejections`, and is closed by whoever made it; signed links to storage live for `link_seconds` (0:
-    none are made); callers may be told at `allowed_private_hosts` (`host:port`); `open_status` shows the status without
-    a key, for a demonstration on loopback; `stopping` tells streams without an end to end.
+    callbacks to `rejections`, and is closed by whoever made it; `turnstile` is where they wait their turn; signed links
+    to storage live for `link_seconds` (0: none are made); callers may be told at `allowed_private_hosts` (`host:port`);
+    `open_status` shows the status without a key, for a demonstration on loopback; `stopping` tells streams without an
+    end to end.
     """
     views = Views(public_url)
     callers = Callers(keys, store)
@@ -126,8 +128,6 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
         forms=OpenAIForms(public_url),
         allowed_private_hosts=allowed_private_hosts,
     )
-    # By the machine's time, whatever time the service lives in: a flood is one of real requests.
-    turnstile = Turnstile(SystemClock())
     callbacks = Callbacks(store=store, providers=providers, vault=vault, clock=clock, tally=tally, turnstile=turnstile)
     rejected = RejectedCallbacks(rejections, callers)
     status = Status(
@@ -272,7 +272,7 @@ def _try_again(code: str, what: str) -> RefusalError:
 
 
 def _sentence(error: Exception) -> str:
-    return f"The callback is refused: {error}."
+    return f"The callback is rejected: {error}."
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -12,6 +12,7 @@ nothing is kept of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 from starlette.requests import Request
@@ -26,7 +27,7 @@ from service.store import Receipt, Rejection, Store, Verdict
 from service.vault import Vault
 from service.web.body import read_body, require_json
 from service.web.callers import note
-from service.web.diagnosis import Finding, close_look, first_look
+from service.web.diagnosis import Diagnosis, close_look, first_look
 from service.web.refusals import RefusalError, shown
 from service.web.tally import Tally
 from service.web.turnstile import Turnstile
@@ -78,7 +79,9 @@ class Callbacks:
             if address == _NOWHERE:
                 raise _no_such_address()
             note(request, job=job_id)
-            note(request, verdict=await self._receive(request, job_id, self._providers.get(sender)))
+            provider = self._providers.get(sender)
+            taken = self._checked(request, job_id) if provider is None else self._receive(request, provider, job_id)
+            note(request, verdict=await taken)
             return Response(status_code=204)
         except (RefusalError, CallbackError) as error:
             rejected = error.with_traceback(None)
@@ -86,27 +89,27 @@ class Callbacks:
         await self._turnstile.wait(address)
         raise rejected
 
-    async def _receive(self, request: Request, job_id: str, provider: Provider | None) -> str:
-        """Return what became of a callback that came to its own address."""
-        headers = _joined_headers(request)
-        body: bytes | None = None
-        try:
-            require_json(request)
-            body = await read_body(request, limit=_LONGEST_BODY, seconds=_BODY_SECONDS)
-            callback = Callback(job_id, headers, body, self._clock.now())
-            if provider is not None:
-                return await self._take(provider, callback, provider.receive(callback))
-            keys = [signing.key_of(secret) for secret in self._vault.callback_secrets(job_id)]
-            signing.verify_standard(keys, headers, body, callback.received_at)
-        except (RefusalError, CallbackError) as error:
-            found = None if provider is None else first_look(provider, error)
-            if provider is not None and found is not None:
-                callback = Callback(job_id, headers, body or b"", self._clock.now())
-                await self._keep(provider, callback, found, None if body is None else len(body))
-            raise
+    async def _checked(self, request: Request, name: str) -> str:
+        """Verify what `reelkeeper check` sent, of which nothing is kept."""
+        keys = [signing.key_of(secret) for secret in self._vault.callback_secrets(name)]
+        signing.verify_standard(keys, _joined_headers(request), await _json_body(request), self._clock.now())
         return _CHECK
 
-    async def _keep(self, provider: Provider, callback: Callback, found: Finding, size: int | None) -> None:
+    async def _receive(self, request: Request, provider: Provider, job_id: str) -> str:
+        """Return what became of a callback that came to its own address."""
+        callback = Callback(job_id, _joined_headers(request), b"", self._clock.now())
+        size: int | None = None
+        try:
+            callback = replace(callback, body=await _json_body(request))
+            size = len(callback.body)
+            return await self._take(provider, callback, provider.receive(callback))
+        except (RefusalError, CallbackError) as error:
+            diagnosis = first_look(provider, error)
+            if diagnosis is not None:
+                await self._keep(provider, callback, diagnosis, size)
+            raise
+
+    async def _keep(self, provider: Provider, callback: Callback, found: Diagnosis, size: int | None) -> None:
         """Have a rejected callback counted. `size` is None when its body was not read."""
         kept = {name: value[:_LONGEST_HEADER] for name, value in callback.headers.items() if name in _TELLING_HEADERS}
         rejection = Rejection(
@@ -145,6 +148,11 @@ class Callbacks:
                 404, "mismatched", f"The callback speaks of {theirs}, a job that this address does not belong to."
             )
         return verdict
+
+
+async def _json_body(request: Request) -> bytes:
+    require_json(request)
+    return await read_body(request, limit=_LONGEST_BODY, seconds=_BODY_SECONDS)
 
 
 def _joined_headers(request: Request) -> dict[str, str]:

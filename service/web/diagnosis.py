@@ -52,28 +52,28 @@ _REFUSALS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """Why a callback was rejected, and what to do about it, for people."""
 
     reason: Reason
     message: str
 
 
-def first_look(provider: Provider, error: Exception) -> Finding | None:
+def first_look(provider: Provider, error: Exception) -> Diagnosis | None:
     """Say at no cost what an error means; None for one that is no fault of a callback at its own address."""
     match error:
         case BadSignatureError():
             reason = _SIGNATURES[error.reason]
-            return Finding(reason, f"{error}. {provider.signing_advice}." if reason in _ADVISED else f"{error}.")
+            return Diagnosis(reason, f"{error}. {provider.signing_advice}." if reason in _ADVISED else f"{error}.")
         case BadCallbackError():
-            return Finding(Reason.NOT_A_CALLBACK, f"The signature is genuine, and {error}.")
+            return Diagnosis(Reason.NOT_A_CALLBACK, f"The signature is genuine, and {error}.")
         case RefusalError(code=code) if code in _REFUSALS:
             reason, advice = _REFUSALS[code]
-            return Finding(reason, f"{error} {advice}")
+            return Diagnosis(reason, f"{error} {advice}")
     return None
 
 
-def close_look(provider: Provider, callback: Callback, found: Finding) -> Finding:
+def close_look(provider: Provider, callback: Callback, found: Diagnosis) -> Diagnosis:
     """Look whether the signature of a callback fits what its body may have been before something changed it.
 
     It takes some milliseconds, for whatever a stranger may send.
@@ -82,13 +82,13 @@ def close_look(provider: Provider, callback: Callback, found: Finding) -> Findin
         return found
     for form, advice, body in _forms(callback.body):
         if body != callback.body and _fits(provider, callback, body):
-            return Finding(Reason.BODY_ALTERED, f"The signature fits {form}: {advice}.")
+            return Diagnosis(Reason.BODY_ALTERED, f"The signature fits {form}: {advice}.")
     encoding = callback.headers.get("content-encoding", "").strip()
     if encoding.lower() not in ("", "identity"):
         sign = f"it came with Content-Encoding: {shown(encoding)}, which no provider sends"
-        return Finding(Reason.BODY_ALTERED, f"Something on the way changed the body: {sign}; {_RAW}. {found.message}")
+        return Diagnosis(Reason.BODY_ALTERED, f"Something on the way changed the body: {sign}; {_RAW}. {found.message}")
     same = "A body that was changed on its way looks the same, unless it was changed in one of the usual manners."
-    return Finding(Reason.WRONG_SECRET, f"{found.message} {same}")
+    return Diagnosis(Reason.WRONG_SECRET, f"{found.message} {same}")
 
 
 def _fits(provider: Provider, callback: Callback, body: bytes) -> bool:

@@ -11,7 +11,7 @@ from service.clock import Clock
 from service.errors import StoreUnavailableError
 from service.pace import Pace
 from service.store import Reason, Rejection, Rejections
-from service.web.diagnosis import Finding
+from service.web.diagnosis import Diagnosis
 
 Pause = Callable[[float], Awaitable[object]]
 
@@ -22,7 +22,7 @@ _Key = tuple[str, Reason]
 class _Counted:
     """Those of a job that had one reason at first look: `found` is what a close look said, `owed` is not written."""
 
-    found: Finding | None = None
+    found: Diagnosis | None = None
     owed: Rejection | None = None
 
 
@@ -44,7 +44,7 @@ class Tally:
         self._counted: dict[_Key, _Counted] = {}
         self._writing: asyncio.Task[None] | None = None
 
-    async def add(self, rejection: Rejection, look: Callable[[], Finding]) -> None:
+    async def add(self, rejection: Rejection, look: Callable[[], Diagnosis]) -> None:
         """Count a rejection as it is at first look; `look` looks closely, if it is its turn."""
         key = (rejection.job_id, rejection.reason)
         if key not in self._counted and len(self._counted) >= self.most:

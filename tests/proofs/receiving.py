@@ -42,7 +42,7 @@ RECEIVING = (
         "a missing, short or wrong signature is answered 5xx and comes again; signed nonsense is taken",
         "web/callbacks: an_unsigned_callback_is_refused_and_told_what_is_missing",
         "web/callbacks: a_genuine_message_that_is_no_callback_is_a_bad_request",
-        "web/rejections: a_signature_that_cannot_be_read",
+        "web/rejections: a_signature_that_cannot_be_read_is_kept_as_malformed_header",
         _ABUSE,
     ),
     row(
@@ -247,7 +247,7 @@ RECEIVING = (
         "C10",
         "the error of a verification is swallowed",
         "web/callbacks: the_signature_of_another_job_is_refused",
-        "web/rejections: a_wrong_secret",
+        "web/rejections: another_secret_is_kept_as_wrong_secret",
     ),
     row(
         "C11",
@@ -326,7 +326,7 @@ RECEIVING = (
         "strangers use up memory, connections, rows, logs or time before anybody knows who they are",
         "web/heads: no_part_of_a_head_may_be_large",
         "web/places: a_sender_that_drips_has_a_place_no_longer_than_its_time",
-        "web/rejections: a_flood_is_a_few_writes_and_is_counted_to_the_last",
+        "web/rejection_floods: a_flood_is_a_few_writes_and_is_counted_to_the_last",
         _ABUSE,
         _FLOOD,
     ),

@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from service import signing
 from service.assembly import http_server, listen
-from service.clock import ManualClock
+from service.clock import ManualClock, SystemClock
 from service.db.sqlite import SQLiteDatabase
 from service.ids import Ids
 from service.model import Artifact, Job, State, VideoRequest
@@ -32,6 +32,7 @@ from service.vault import Vault
 from service.web import build_app
 from service.web.content import Posters
 from service.web.tally import Tally
+from service.web.turnstile import Turnstile
 from tests.turns import until
 
 PUBLIC_URL = "https://videos.example.com"
@@ -54,6 +55,7 @@ class House:
     catalogue: Catalogue
     rejections: Rejections
     tally: Tally
+    turnstile: Turnstile
     vault: Vault
     storage: Storage
     providers: dict[str, Provider]
@@ -88,6 +90,7 @@ class House:
             catalogue=self.catalogue,
             rejections=self.rejections,
             tally=self.tally,
+            turnstile=self.turnstile,
             posters=posters,
             link_seconds=link_seconds,
             allowed_private_hosts=ALLOWED,
@@ -195,6 +198,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
                 catalogue=Catalogue(db),
                 rejections=rejections,
                 tally=Tally(rejections, clock),
+                turnstile=Turnstile(SystemClock()),
                 vault=vault,
                 storage=Storage.open(str(folder / "videos")),
                 providers={"openrouter": openrouter, "llmgateway": llmgateway},

@@ -16,7 +16,7 @@ from service.errors import BadCallbackError, BadSignatureError, StoreUnavailable
 from service.model import Job
 from service.providers import Callback, Provider
 from service.store import Reason
-from service.web.diagnosis import Finding, close_look, first_look
+from service.web.diagnosis import Diagnosis, close_look, first_look
 from service.web.refusals import RefusalError
 from tests.web.house import House
 
@@ -57,7 +57,7 @@ def signed(house: House, job: Job, body: bytes) -> dict[str, str]:
     return house.openrouter_headers(body) if job.provider == "openrouter" else house.llmgateway_headers(job, body)
 
 
-def look(house: House, job: Job, headers: dict[str, str], body: bytes) -> Finding:
+def look(house: House, job: Job, headers: dict[str, str], body: bytes) -> Diagnosis:
     """Return what is found about a callback that must not be believed."""
     provider = house.providers[job.provider]
     callback = Callback(job.id, headers, body, house.clock.now())
@@ -124,7 +124,7 @@ async def test_what_is_no_fault_of_a_callback_has_no_reason(house: House) -> Non
 
 
 async def test_what_needs_no_close_look_gets_none(house: House) -> None:
-    found = Finding(Reason.CLOCK_SKEW, "301 s behind our clock")
+    found = Diagnosis(Reason.CLOCK_SKEW, "301 s behind our clock")
     assert close_look(house.providers["openrouter"], Callback("job_x", {}, b"x", 0), found) is found
 
 
@@ -188,7 +188,7 @@ async def test_no_body_makes_it_raise_or_try_much(house: House, body: bytes, pac
     counting: Any = Counting(house.providers["openrouter"])
     headers = house.openrouter_headers(b"another")
     came = gzip.compress(body) if packed else body
-    plain = Finding(Reason.WRONG_SECRET, "plain")
+    plain = Diagnosis(Reason.WRONG_SECRET, "plain")
     found = close_look(counting, Callback("job_x", headers, came, house.clock.now()), plain)
     assert found.reason is Reason.WRONG_SECRET
     assert counting.asked <= 16
@@ -202,5 +202,5 @@ async def test_every_json_that_was_written_anew_is_found_out(house: House, value
     if sent != came:
         provider = house.providers["openrouter"]
         callback = Callback("job_x", house.openrouter_headers(sent), came, house.clock.now())
-        found = close_look(provider, callback, Finding(Reason.WRONG_SECRET, "plain"))
+        found = close_look(provider, callback, Diagnosis(Reason.WRONG_SECRET, "plain"))
         assert found.reason is Reason.BODY_ALTERED

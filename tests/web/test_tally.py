@@ -10,14 +10,14 @@ import pytest
 
 from service.errors import StoreUnavailableError
 from service.store import Reason, Rejection, Rejections
-from service.web.diagnosis import Finding
+from service.web.diagnosis import Diagnosis
 from service.web.tally import Tally
 from tests.turns import Turn, until
 from tests.web.house import House
 
-PLAIN = Finding(Reason.WRONG_SECRET, "at first look")
-SAME = Finding(Reason.WRONG_SECRET, "at a close look")
-ALTERED = Finding(Reason.BODY_ALTERED, "fits the body as compact JSON")
+PLAIN = Diagnosis(Reason.WRONG_SECRET, "at first look")
+SAME = Diagnosis(Reason.WRONG_SECRET, "at a close look")
+ALTERED = Diagnosis(Reason.BODY_ALTERED, "fits the body as compact JSON")
 
 
 class Broken(Rejections):
@@ -58,8 +58,8 @@ class Desk:
         self.pauses.append((seconds, over))
         await over.wait()
 
-    async def add(self, job_id: str, found: Finding = SAME, *, reason: Reason = Reason.WRONG_SECRET) -> None:
-        def look() -> Finding:
+    async def add(self, job_id: str, found: Diagnosis = SAME, *, reason: Reason = Reason.WRONG_SECRET) -> None:
+        def look() -> Diagnosis:
             self.looks += 1
             return found
 

@@ -369,7 +369,9 @@ OPERATORS: Mapping[str, Schema] = {
             ),
             "unserved": each(whole(), "open jobs of a provider that is not configured any more"),
             "rejected_callbacks": each(
-                each(whole(minimum=1)), "callbacks of a provider that were not believed: how often for which reason"
+                each(whole(minimum=1)),
+                "callbacks of a provider that were not believed or not understood: how often for which reason, "
+                "counted over the newest 1,000 entries of `GET /v1/callbacks/rejected`, which are all that is kept",
             ),
             "unknown_words": each(
                 each(whole()), "status words of a provider that nobody knows, and how often they came"
