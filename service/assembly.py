@@ -27,7 +27,7 @@ from service.db.sqlite import SQLiteDatabase
 from service.ids import Ids
 from service.media import Examiner, Posters
 from service.model import FINAL, State
-from service.outbound import provider_client, public_client
+from service.outbound import configured_client, public_client
 from service.providers import ListsModels, Manners, Provider
 from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
@@ -166,7 +166,7 @@ async def open_service(
         await _go_on_from_backup(records.backups, log)
         if orphans := await records.eras.begin(vault.key_ids):
             log.warning("serve.key_missing", jobs=orphans, advice=_KEY_MISSING)
-        asking = await stack.enter_async_context(provider_client())
+        asking = await stack.enter_async_context(configured_client())
         fetching = await stack.enter_async_context(public_client(_reachable(config)))
         telling = await stack.enter_async_context(public_client(config.allowed_private_hosts))
         providers = _providers(config, asking, vault, tuning.manners, clock)

@@ -14,7 +14,7 @@ from service.assembly import open_records
 from service.clock import Clock
 from service.config import Config
 from service.errors import ReelkeeperError
-from service.outbound import Answer, ask, provider_client, reason
+from service.outbound import Answer, ask, configured_client, reason
 from service.storage import Storage
 from service.vault import Vault
 
@@ -89,7 +89,7 @@ async def _public_url(config: Config, clock: Clock) -> Finding:
     url = f"{config.public_url}/callbacks/check/{name}/{vault.callback_token(name)}"
     where = f"{config.public_url}/callbacks/…"
     try:
-        async with provider_client() as client:
+        async with configured_client() as client:
             request = client.build_request(
                 "POST", url, content=_BODY, headers={"content-type": "application/json", **headers}
             )

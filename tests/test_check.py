@@ -19,7 +19,7 @@ from service.assembly import Service, http_server, listen, open_service
 from service.check import Finding, examine
 from service.clock import ManualClock, SystemClock
 from service.config import Config
-from service.outbound import ask, provider_client
+from service.outbound import ask, configured_client
 from service.vault import Vault
 from tests.servers import answer, free_ports, loopback
 from tests.test_outbound import self_signed
@@ -152,7 +152,7 @@ async def self_test(
     now = SystemClock().now() - late_ms
     signed = signing.sign_standard(key, "evt_1", b"{}", now) if headers else {}
     url = f"{config.public_url}/callbacks/check/{name}/{token or vault.callback_token(name)}"
-    async with provider_client() as client:
+    async with configured_client() as client:
         request = client.build_request(
             "POST", url, content=b"{}", headers={"content-type": "application/json", **signed}
         )

@@ -27,9 +27,9 @@ from service.outbound import (
     Answer,
     AnswerTooLargeError,
     ask,
+    configured_client,
     connections,
     open_download,
-    provider_client,
     public_client,
     reason,
 )
@@ -42,7 +42,7 @@ KEY = {"Authorization": "Bearer canary-key"}
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with provider_client() as client:
+    async with configured_client() as client:
         yield client
 
 
@@ -316,7 +316,7 @@ async def test_names_that_nobody_answers_for_keep_no_other_name_waiting(monkeypa
         return look_up(host, *rest, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(socket, "getaddrinfo", stuck)
-    async with loopback(answer(b"quick")) as server, public_client([]) as client, provider_client() as asking:
+    async with loopback(answer(b"quick")) as server, public_client([]) as client, configured_client() as asking:
         urls = [f"https://{number}.dead.example/" for number in range(64)]
         hanging = [asyncio.create_task(client.get(url)) for url in urls]
         try:
@@ -553,7 +553,7 @@ async def test_a_server_whose_certificate_nobody_vouches_for_is_refused(tmp_path
     async with loopback(answer(b"forged"), tls=self_signed(tmp_path)) as server:
         with pytest.raises(OutputError, match="CERTIFICATE_VERIFY_FAILED"):
             await fetch(server.url(), server.host)
-        async with provider_client() as client:
+        async with configured_client() as client:
             with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
                 await ask_for(client, server)
         assert server.requests == []

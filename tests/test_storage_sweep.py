@@ -177,6 +177,19 @@ async def test_a_bucket_that_never_lists_uploads_is_told_from_one_that_is_ill(
         assert "canary" not in str(caught.value)
 
 
+async def test_a_bucket_that_answers_through_a_proxy_alone_is_left_to_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with loopback(answer(b"<ListBucketResult></ListBucketResult>")) as proxy:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "canary")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://bucket.invalid")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("http_proxy", proxy.url())
+        swept = await Storage.open("s3://videos").sweep(now())
+    assert [head.split()[1].partition("?")[0] for head in proxy.requests] == ["http://bucket.invalid/videos"]
+    assert "it answers only through a proxy, perhaps, and none is used for this (connect error: " in str(swept.left)
+    assert "give it a lifecycle rule" in str(swept.left)
+
+
 async def test_uploads_to_googles_storage_are_left_to_a_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     async with loopback(answer(b"<ListBucketResult></ListBucketResult>")) as server:
         account = {"gcs_base_url": server.url().rstrip("/"), "disable_oauth": True, "client_email": "a@b"}

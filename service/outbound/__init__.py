@@ -71,8 +71,11 @@ async def ask(client: httpx.AsyncClient, request: httpx.Request, *, seconds: flo
     return Answer(response.status_code, response.headers, bytes(body))
 
 
-def provider_client() -> httpx.AsyncClient:
-    """Return a client for providers that the operator configured: no redirects, proxies or cookies, TLS verified."""
+def configured_client() -> httpx.AsyncClient:
+    """Return a client for servers that the operator configured, such as providers and buckets.
+
+    No redirects, proxies or cookies, TLS verified.
+    """
     return httpx.AsyncClient(
         transport=transport(_LIMITS),
         follow_redirects=False,

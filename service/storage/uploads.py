@@ -23,7 +23,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from service.errors import StorageError
-from service.outbound import Answer, ask, provider_client, reason
+from service.outbound import Answer, ask, configured_client, reason
 from service.storage.folder import PROBES
 
 if TYPE_CHECKING:
@@ -62,12 +62,17 @@ class Uploads:
     async def abort(self, before: datetime) -> int:
         """Abort those of our own keys that were begun before that time; return how many.
 
-        Raises UnlistableError when the bucket or the credentials never allow it, and StorageError.
+        The bucket is asked directly: one that the library reaches only through a proxy (`HTTPS_PROXY`) cannot be swept.
+        Raises UnlistableError when that, the bucket or the credentials do not allow it, and StorageError.
         """
         try:
             root = await self._root()
-            async with provider_client() as client:
+            async with configured_client() as client:
                 return await self._abort(client, root, before)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            # The library has just listed something there.
+            why = f"it answers only through a proxy, perhaps, and none is used for this ({reason(error)})"
+            raise UnlistableError(why) from None
         except httpx.HTTPError as error:
             raise StorageError(f"s3://{self._bucket} could not be asked for its uploads: {reason(error)}") from None
         except (ET.ParseError, ValueError) as error:

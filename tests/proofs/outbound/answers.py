@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from service.outbound import ask, provider_client, reason
+from service.outbound import ask, configured_client, reason
 from tests.proofs.outbound.world import CANARY, KEY, Finding, reach
 from tests.servers import Talk, answer, loopback
 
@@ -66,7 +66,7 @@ async def _told_nobody(host: str) -> list[Finding]:
     for status in (301, 302, 303, 307, 308):
         async with (
             loopback(answer(b"", f"Location: http://{host}/", status=status)) as server,
-            provider_client() as http,
+            configured_client() as http,
         ):
             got = await ask(http, http.build_request("POST", server.url(), headers=KEY, content=b"{}"), seconds=5)
             kept = got.status == status and len(server.requests) == 1
@@ -115,7 +115,7 @@ def bombs() -> list[tuple[str, Talk | bytes]]:
 
 
 async def _as_provider(url: str, host: str) -> str:  # noqa: ARG001 - as the others have it
-    async with provider_client() as http:
+    async with configured_client() as http:
         try:
             got = await ask(http, http.build_request("GET", url, headers=KEY), seconds=_SECONDS)
         except httpx.HTTPError as error:
