@@ -134,7 +134,7 @@ async def test_the_check_is_seen_in_the_log_without_its_token(tmp_path: Path) ->
     assert line["path"].endswith("/…")
 
 
-async def test_a_check_with_a_wrong_signature_is_refused(tmp_path: Path) -> None:
+async def test_a_check_with_a_wrong_signature_is_rejected(tmp_path: Path) -> None:
     async with running(tmp_path) as (config, _):
         statuses = [await self_test(config, name="check-1", signed_by="check-1")]
         statuses += [await self_test(config, name="check-1", signed_by="check-2")]

@@ -149,7 +149,7 @@ FAILURES = (
     ),
     row(
         "W6",
-        "an old callback is sent again by whoever saw it; or a genuine repetition is refused for its age",
+        "an old callback is sent again by whoever saw it; or a genuine repetition is rejected for its age",
         "web/callbacks: a_stale_callback_is_told_by_how_much",
         "signing: a_clock_up_to_five_minutes_off_is_accepted",
         "web/callbacks: fifty_identical_callbacks_at_once_have_one_effect",
@@ -158,7 +158,7 @@ FAILURES = (
     row(
         "W7",
         "something on the way writes the body anew, and its signature does not fit any more",
-        "web/callbacks: a_body_that_was_changed_on_its_way_is_refused",
+        "web/callbacks: a_body_that_was_changed_on_its_way_is_rejected",
         "web/rejections: a_body_that_a_proxy_wrote_anew_is_kept_as_body_altered",
         "check: a_proxy_that_changes_the_body_is_told",
     ),
@@ -173,8 +173,8 @@ FAILURES = (
     row(
         "W9",
         "a signature is valid and another customer's",
-        "web/callbacks: the_signature_of_another_job_is_refused",
-        "web/callbacks: a_genuine_report_to_another_jobs_address_is_refused",
+        "web/callbacks: the_signature_of_another_job_is_rejected",
+        "web/callbacks: a_genuine_report_to_another_jobs_address_is_rejected",
         "web/callbacks: a_provider_cannot_speak_for_a_job_of_another",
     ),
     row(

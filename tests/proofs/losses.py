@@ -46,7 +46,7 @@ LOSSES = (
     row(
         "M6",
         "a fault of our storage ends a job that was paid for",
-        "workers/mirror: a_fault_of_our_storage_never_ends_a_job",
+        "workers/mirror_storage: a_fault_of_our_storage_never_ends_a_job",
         "story/outages: a_job_waits_for_storage_however_long_it_is_away",
         "workers/mirror: a_job_that_was_given_up_is_copied_when_an_operator_wants_it",
     ),
@@ -78,7 +78,7 @@ LOSSES = (
         "the bucket is full, forbids, fails or is slow",
         "storage_faults: a_bucket_that_fails_shows_nothing_says_what_to_do_and_is_used_again",
         "storage_faults: a_full_disk_shows_nothing_keeps_what_was_there_and_is_used_again",
-        "workers/mirror: a_fault_of_our_storage_never_ends_a_job",
+        "workers/mirror_storage: a_fault_of_our_storage_never_ends_a_job",
         why_not="Nothing is kept aside on a local disk: the provider keeps the video until it is copied.",
     ),
     row(

@@ -40,7 +40,7 @@ RECEIVING = (
     row(
         "R6",
         "a missing, short or wrong signature is answered 5xx and comes again; signed nonsense is taken",
-        "web/callbacks: an_unsigned_callback_is_refused_and_told_what_is_missing",
+        "web/callbacks: an_unsigned_callback_is_rejected_and_told_what_is_missing",
         "web/callbacks: a_genuine_message_that_is_no_callback_is_a_bad_request",
         "web/rejections: a_signature_that_cannot_be_read_is_kept_as_malformed_header",
         _ABUSE,
@@ -48,14 +48,14 @@ RECEIVING = (
     row(
         "R7",
         "a body of 200 MB that nobody signed is read whole",
-        "web/callbacks_of_strangers: too_large_a_body_is_refused_from_its_announcement_alone",
-        "web/callbacks_of_strangers: too_large_a_body_is_refused_while_it_comes",
+        "web/callbacks_of_strangers: too_large_a_body_is_rejected_from_its_announcement_alone",
+        "web/callbacks_of_strangers: too_large_a_body_is_rejected_while_it_comes",
         _ABUSE,
     ),
     row(
         "R8",
         "the same in chunks, without a length",
-        "web/callbacks_of_strangers: too_large_a_body_is_refused_while_it_comes",
+        "web/callbacks_of_strangers: too_large_a_body_is_rejected_while_it_comes",
         "web/callbacks_of_strangers: a_body_of_exactly_the_limit_is_read",
         _ABUSE,
     ),
@@ -90,8 +90,8 @@ RECEIVING = (
     row(
         "I2",
         "the library verifies rightly, and what wraps it lets forgeries in",
-        "story/behaviours: a_callback_that_is_not_believed_is_refused_and_changes_nothing",
-        "web/callbacks: a_body_that_was_changed_on_its_way_is_refused",
+        "story/behaviours: a_callback_that_is_not_believed_is_rejected_and_changes_nothing",
+        "web/callbacks: a_body_that_was_changed_on_its_way_is_rejected",
         _SOAK,
     ),
     row(
@@ -113,7 +113,7 @@ RECEIVING = (
         "I5",
         "the whole body is kept before anybody asks who sent it",
         "web/callbacks_of_strangers: nothing_is_read_for_a_wrong_token",
-        "web/callbacks_of_strangers: too_large_a_body_is_refused_while_it_comes",
+        "web/callbacks_of_strangers: too_large_a_body_is_rejected_while_it_comes",
         _ABUSE,
     ),
     row(
@@ -200,14 +200,14 @@ RECEIVING = (
         "nothing is verified",
         "providers/openrouter_reports: nothing_is_read_before_the_signature",
         "providers/llmgateway_reports: nothing_is_read_before_the_signature",
-        "check: a_check_with_a_wrong_signature_is_refused",
+        "check: a_check_with_a_wrong_signature_is_rejected",
     ),
-    row("C2", "the time is not checked", "providers/openrouter_reports: an_old_callback_is_refused"),
+    row("C2", "the time is not checked", "providers/openrouter_reports: an_old_callback_is_rejected"),
     row(
         "C3",
         "something else than the raw bytes is verified",
         "signing: a_body_with_one_bit_changed_is_refused",
-        "web/callbacks: a_body_that_was_changed_on_its_way_is_refused",
+        "web/callbacks: a_body_that_was_changed_on_its_way_is_rejected",
     ),
     row(
         "C4",
@@ -233,8 +233,8 @@ RECEIVING = (
     row(
         "C8",
         "something happens before it is verified",
-        "web/callbacks: an_unsigned_callback_is_refused_and_told_what_is_missing",
-        "story/behaviours: a_callback_that_is_not_believed_is_refused_and_changes_nothing",
+        "web/callbacks: an_unsigned_callback_is_rejected_and_told_what_is_missing",
+        "story/behaviours: a_callback_that_is_not_believed_is_rejected_and_changes_nothing",
         _FLOOD,
     ),
     row(
@@ -246,7 +246,7 @@ RECEIVING = (
     row(
         "C10",
         "the error of a verification is swallowed",
-        "web/callbacks: the_signature_of_another_job_is_refused",
+        "web/callbacks: the_signature_of_another_job_is_rejected",
         "web/rejections: another_secret_is_kept_as_wrong_secret",
     ),
     row(

@@ -215,7 +215,7 @@ def test_nothing_is_read_before_the_signature() -> None:
         offline().receive(unsigned)
 
 
-def test_an_old_callback_is_refused() -> None:
+def test_an_old_callback_is_rejected() -> None:
     genuine = callback(event("completed"))
     late = Callback(genuine.job_id, genuine.headers, genuine.body, CLOCK.now() + 301_000)
     with pytest.raises(BadSignatureError, match="301 s"):

@@ -52,7 +52,7 @@ async def test_a_job_ends_as_it_should_whatever_the_provider_does(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["callback-forged", "callback-stale"])
-async def test_a_callback_that_is_not_believed_is_refused_and_changes_nothing(
+async def test_a_callback_that_is_not_believed_is_rejected_and_changes_nothing(
     tmp_path: Path, name: str, provider: str
 ) -> None:
     async with open_world(tmp_path) as world:

@@ -136,8 +136,8 @@ async def test_a_submission_in_doubt_without_its_key_is_given_up_and_kept_when_t
     assert len(world.made(job_id)) == 1
 
 
-async def test_the_secret_key_is_lost_altogether(world: World, provider: str) -> None:
-    """Callbacks of what was submitted are refused; everything else goes on, and new jobs know nothing of it."""
+async def test_a_secret_key_that_is_lost_altogether_costs_callbacks_and_no_job(world: World, provider: str) -> None:
+    """Callbacks of what was submitted are rejected; everything else goes on, and new jobs know nothing of it."""
     lost = await world.ask(provider, "ok")
     await world.run("submit")
     queued = await world.ask(provider, "ok")
@@ -218,7 +218,9 @@ async def test_a_webhook_secret_is_rotated_as_a_list_in_any_order(world: World, 
     assert await world.told_by(job_id) == "callback"
 
 
-async def test_a_webhook_secret_that_was_replaced_too_early_refuses_callbacks_until_it_is_back(world: World) -> None:
+async def test_callbacks_are_rejected_while_a_webhook_secret_that_was_replaced_too_early_is_not_back(
+    world: World,
+) -> None:
     job_id, later = await world.ask("openrouter", "ok"), await world.ask("openrouter", "ok")
     await world.run("submit")
     await again(world, OPENROUTER_WEBHOOK_SECRET="the-new-one")

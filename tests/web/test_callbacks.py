@@ -174,7 +174,7 @@ async def test_a_wrong_token_and_an_unknown_job_or_provider_get_one_answer(house
     assert await house.count("receipts") == 0
 
 
-async def test_a_genuine_report_to_another_jobs_address_is_refused(house: House) -> None:
+async def test_a_genuine_report_to_another_jobs_address_is_rejected(house: House) -> None:
     one, two = await house.running(provider_job_id="gen-1"), await house.running(provider_job_id="gen-2")
     body = openrouter_body("gen-2")
     answer = await post(house, one, body, house.openrouter_headers(body))
@@ -182,7 +182,7 @@ async def test_a_genuine_report_to_another_jobs_address_is_refused(house: House)
     assert [(await now(house, job)).state for job in (one, two)] == [State.RUNNING] * 2
 
 
-async def test_the_signature_of_another_job_is_refused(house: House) -> None:
+async def test_the_signature_of_another_job_is_rejected(house: House) -> None:
     one, two = await house.running("llmgateway", "vid-1"), await house.running("llmgateway", "vid-2")
     body = llmgateway_body("vid-1")
     answer = await post(house, one, body, house.llmgateway_headers(two, body))
@@ -204,7 +204,7 @@ async def test_a_provider_cannot_speak_for_a_job_of_another(house: House) -> Non
     assert await now(house, job) == job
 
 
-async def test_an_unsigned_callback_is_refused_and_told_what_is_missing(house: House) -> None:
+async def test_an_unsigned_callback_is_rejected_and_told_what_is_missing(house: House) -> None:
     job = await house.running()
     answer = await post(house, job, openrouter_body("gen-1"), JSON)
     assert answer.status_code == 401
@@ -215,7 +215,7 @@ async def test_an_unsigned_callback_is_refused_and_told_what_is_missing(house: H
     assert [call.method_name for call in house.logged.calls] == ["warning"]
 
 
-async def test_a_body_that_was_changed_on_its_way_is_refused(house: House) -> None:
+async def test_a_body_that_was_changed_on_its_way_is_rejected(house: House) -> None:
     job = await house.running()
     body = openrouter_body("gen-1")
     answer = await post(house, job, body + b" ", house.openrouter_headers(body))

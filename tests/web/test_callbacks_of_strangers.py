@@ -31,7 +31,7 @@ def head(house: House, job: Job, *more: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-async def test_too_large_a_body_is_refused_from_its_announcement_alone(house: House) -> None:
+async def test_too_large_a_body_is_rejected_from_its_announcement_alone(house: House) -> None:
     job = await house.running()
     for length in ("262145", "999999999999999999999999"):
         async with serving(house.app()) as port, connected(port) as (reader, writer):
@@ -41,7 +41,7 @@ async def test_too_large_a_body_is_refused_from_its_announcement_alone(house: Ho
         assert line.split()[1] == (b"413" if length == "262145" else b"400")
 
 
-async def test_too_large_a_body_is_refused_while_it_comes(house: House) -> None:
+async def test_too_large_a_body_is_rejected_while_it_comes(house: House) -> None:
     job = await house.running()
     chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
     async with serving(house.app()) as port, connected(port) as (reader, writer):

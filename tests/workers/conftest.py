@@ -1,9 +1,11 @@
-"""A stage for every test of a step."""
+"""A stage for every test of a step, and a shop for those of the mirror."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from structlog.testing import CapturingLogger
 
 from service.clock import ManualClock
 from service.db.sqlite import SQLiteDatabase
+from tests.servers import loopback
 from tests.store.world import World
+from tests.workers.shop import Shop, mirror_of
 from tests.workers.stage import Stage
 
 
@@ -32,3 +36,15 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
     yield Stage(World(database, clock, sql), log, logged)
     beside.close()
     await database.close()
+
+
+@pytest.fixture
+async def shop(stage: Stage, tmp_path: Path) -> AsyncIterator[Shop]:
+    async def talk(head: str, writer: asyncio.StreamWriter) -> None:
+        answers = open_shop.shelf[head.split()[1].partition("?")[0]]
+        writer.write(answers.pop(0) if len(answers) > 1 else answers[0])
+
+    async with loopback(talk) as server, AsyncExitStack() as stack:
+        videos = tmp_path / "videos"
+        open_shop = Shop(stage, mirror_of(stage, server, videos, stack), server, videos)
+        yield open_shop

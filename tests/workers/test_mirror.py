@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import pytest
 
-import service.storage as storage_package
 from service.errors import (
     BadOutputError,
     InterruptedWorkError,
@@ -19,76 +14,15 @@ from service.errors import (
     OutputGoneError,
     OutputNotReadyError,
     OutputTooLargeError,
-    StorageError,
-    StoreUnavailableError,
 )
 from service.media import Examiner
-from service.model import Artifact, Billable, ErrorCode, Footage, Job, Output, Report, Status
-from service.outbound import public_client
-from service.providers import Location, Manners
-from service.sandbox.downloads import VIDEOS
+from service.model import Artifact, Billable, ErrorCode, Footage, Output, Report, Status
+from service.providers import Manners
 from service.storage import Storage
-from service.workers import copying
-from service.workers.mirror import Examine, Mirror
-from tests.faulty_bucket import DENIED, FALSE_OK, LOST, RESET, SLOW_DOWN, Fault, FaultyBucket
-from tests.servers import Loopback, SeaweedFS, answer, loopback
-from tests.store.world import RETENTION_MS, TIMING, report
+from tests.servers import answer
+from tests.store.world import RETENTION_MS, TIMING
+from tests.workers.shop import GONE, GOOD, LATER, PAGE, VIDEO, Shop, mirror_of
 from tests.workers.stage import Scripted, Stage
-
-VIDEO = VIDEOS[0]
-GOOD, GONE, LATER, PAGE = answer(VIDEO), answer(status=410), answer(status=409), answer(b"<html>sign in")
-
-
-class Shop:
-    """A server that gives its answers in turn, by path; and the mirror that buys there."""
-
-    def __init__(self, stage: Stage, mirror: Mirror, server: Loopback, videos: Path) -> None:
-        self.stage = stage
-        self.mirror = mirror
-        self.server = server
-        self.videos = videos
-        self.shelf: dict[str, list[bytes]] = {}
-
-    def sells(self, *places: Sequence[bytes]) -> None:
-        """Offer the outputs at as many places; each gives its answers in turn, the last one for ever."""
-        self.shelf = {f"/{place}": list(answers) for place, answers in enumerate(places)}
-        self.stage.alpha.places = [Location(self.server.url(f"{path}?index={{index}}")) for path in self.shelf]
-
-    async def mirroring(self, outputs: int = 1) -> Job:
-        """Return a job whose outputs are to be copied."""
-        job = await self.stage.running()
-        await self.stage.world.apply(job, report(Status.COMPLETED, f"at-{job.id}", outputs=outputs))
-        return await self.stage.world.now(job)
-
-    async def copies(self) -> list[str]:
-        return await self.stage.step(self.mirror)
-
-    def stored(self) -> list[str]:
-        return sorted(str(path.relative_to(self.videos)) for path in self.videos.rglob("*") if path.is_file())
-
-
-def mirror_of(
-    stage: Stage, client_of: Loopback, videos: Path | str, stack: AsyncExitStack, examine: Examine | None = None
-) -> Mirror:
-    client = public_client([client_of.host])
-    stack.push_async_callback(client.aclose)
-    chance = random.Random(5)  # noqa: S311 - the same jitter in every run
-    storage = Storage.open(str(videos))
-    return Mirror(
-        stage.world.claims, stage.paced, client, storage, stage.clock, chance, max_bytes=1_000_000, examine=examine
-    )
-
-
-@pytest.fixture
-async def shop(stage: Stage, tmp_path: Path) -> AsyncIterator[Shop]:
-    async def talk(head: str, writer: asyncio.StreamWriter) -> None:
-        answers = open_shop.shelf[head.split()[1].partition("?")[0]]
-        writer.write(answers.pop(0) if len(answers) > 1 else answers[0])
-
-    async with loopback(talk) as server, AsyncExitStack() as stack:
-        videos = tmp_path / "videos"
-        open_shop = Shop(stage, mirror_of(stage, server, videos, stack), server, videos)
-        yield open_shop
 
 
 async def test_a_whole_output_completes_the_job(shop: Shop, stage: Stage) -> None:
@@ -348,71 +282,6 @@ async def test_an_error_that_nobody_expected_ends_a_job_when_the_retention_does(
         ErrorCode.OUTPUT_UNAVAILABLE,
         "the service could not copy it; its log says why",
     )
-
-
-@pytest.mark.parametrize("error", [StorageError("the bucket is away"), StoreUnavailableError("the disk is full")])
-async def test_a_fault_of_our_storage_never_ends_a_job(shop: Shop, stage: Stage, error: Exception) -> None:
-    job = await shop.mirroring()
-    for _ in range(20):
-        stage.clock.advance(max(RETENTION_MS, await stage.wait(job)))
-        [claimed] = await shop.mirror.claim(1)
-        assert await shop.mirror.failed(claimed, error) == "later"
-        assert 4_000 <= await stage.wait(job) <= 720_000
-
-
-@pytest.mark.parametrize(
-    "fault", [DENIED, SLOW_DOWN, RESET, LOST, FALSE_OK], ids=["denied", "slow-down", "reset", "lost", "false-ok"]
-)
-async def test_a_job_waits_a_week_for_a_bucket_and_is_then_kept_whole(
-    shop: Shop, stage: Stage, s3: SeaweedFS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
-) -> None:
-    monkeypatch.setattr(storage_package, "_RETRIES", {"max_retries": 0})
-    bucket, where = FaultyBucket(s3, fault=fault), f"s3://{s3.bucket}/{tmp_path.name}"
-    async with bucket.running(), AsyncExitStack() as stack:
-        for name, value in bucket.environment.items():
-            monkeypatch.setenv(name, value)
-        shop.mirror = mirror_of(stage, shop.server, where, stack)
-        shop.sells([GOOD])
-        job = await shop.mirroring()
-        for _ in range(14):
-            assert await shop.copies() == ["later"]
-            stage.clock.advance(max(43_200_000, await stage.wait(job)))
-        assert (await stage.world.now(job)).state == "mirroring"
-        bucket.breaks(None)
-        assert await shop.copies() == ["completed"]
-        [artifact] = (await stage.world.now(job)).artifacts
-        found = [chunk async for chunk in Storage.open(where).read(artifact.key)]
-    assert b"".join(found) == VIDEO
-    assert artifact.sha256 == hashlib.sha256(VIDEO).hexdigest()
-    assert not [key for key in s3.unfinished_uploads() if key.startswith(f"{tmp_path.name}/")]
-
-
-async def test_after_a_fault_of_our_storage_one_of_the_provider_is_not_the_end(shop: Shop, stage: Stage) -> None:
-    job = await shop.mirroring()
-    stage.clock.advance(2 * RETENTION_MS)
-    [claimed] = await shop.mirror.claim(1)
-    assert await shop.mirror.failed(claimed, StorageError("the bucket is away")) == "later"
-    shop.sells([answer(status=503)])
-    for _ in range(5):
-        stage.clock.advance(await stage.wait(job))
-        assert await shop.copies() == ["later"]
-    stage.clock.advance(3_600_000)
-    [outcome] = await shop.copies()
-    assert outcome.startswith("gave up: ")
-
-
-@pytest.mark.parametrize(("patience", "state"), [(0.0, "mirroring"), (20.0, "failed")])
-async def test_a_source_that_our_storage_kept_waiting_did_not_break_off_by_its_own_fault(
-    shop: Shop, stage: Stage, monkeypatch: pytest.MonkeyPatch, patience: float, state: str
-) -> None:
-    monkeypatch.setattr(copying, "_STALL_SECONDS", patience)
-    shop.sells([answer(VIDEO[:-100], length=len(VIDEO))])
-    job = await shop.mirroring()
-    stage.clock.advance(RETENTION_MS)
-    [outcome] = await shop.copies()
-    assert outcome == ("later" if state == "mirroring" else "gave up: " + outcome.removeprefix("gave up: "))
-    assert (await stage.world.now(job)).state == state
-    assert shop.stored() == []
 
 
 async def test_what_the_provider_drops_first_is_copied_first(shop: Shop, stage: Stage) -> None:
