@@ -12,6 +12,8 @@ import uvicorn
 from service.sandbox.app import Sandbox
 from service.sandbox.connection import DroppableProtocol
 
+_TURNS = 2  # of the loop: after the first an accepted connection has its transport, after the second its protocol
+
 
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the process belongs to whoever runs the sandbox."""
@@ -56,6 +58,10 @@ async def serving(sandbox: Sandbox, host: str = "127.0.0.1", port: int = 0) -> A
         # uvicorn's own way out waits for answers to end, and some of these never do.
         served.cancel()
         await asyncio.wait({served})
+        # asyncio forgets who was accepted and has no protocol yet when a server closes, and leaves the socket open.
+        asyncio.get_running_loop().remove_reader(listener)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         for each in getattr(server, "servers", []):  # none if it had no time to start
             each.close()
         listener.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 from collections import Counter
 
 import httpx
@@ -149,3 +150,37 @@ async def test_leaving_cuts_off_callers_that_never_get_an_answer() -> None:
             await until(lambda: sandbox.ledger.accepted)
         await asyncio.wait({call})
     assert isinstance(call.exception(), httpx.HTTPError)
+
+
+async def test_leaving_cuts_off_who_is_just_connecting() -> None:
+    def knock(url: httpx.URL) -> socket.socket:
+        client = socket.socket()
+        client.setblocking(False)  # noqa: FBT003 - the standard library's own form
+        client.connect_ex((url.host, url.port))
+        return client
+
+    async def keep_knocking(url: httpx.URL) -> None:
+        while True:
+            clients.append(knock(url))
+            await asyncio.sleep(0)
+
+    def cut(client: socket.socket) -> bool:
+        try:
+            return client.recv(1) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    clients: list[socket.socket] = []
+    async with httpx.AsyncClient() as http:
+        sandbox = Sandbox(clock=ManualClock(), chance=random.Random(1), webhook_secret="s", client=http)  # noqa: S311
+        async with serving(sandbox) as url:
+            knocking = asyncio.create_task(keep_knocking(httpx.URL(url)))
+            await until(lambda: len(clients) > 3)
+        knocking.cancel()
+    try:
+        await until(lambda: all(map(cut, clients)))
+    finally:
+        for client in clients:
+            client.close()
