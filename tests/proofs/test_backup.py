@@ -9,5 +9,5 @@ async def test_a_service_that_goes_on_from_a_backup_breaks_no_promise() -> None:
     found = await measure(2, jobs=60)
     assert found.states["queued"], report([found])  # else nothing could have been paid for twice
     assert found.ends.total() == found.states.total()
-    assert found.ends["completed"], report([found])  # else nobody knows what became of any video
+    assert found.ends["completed"] > found.states["completed"], report([found])  # else no video had to come
     assert not any(found.wrong[kind] for kind in KINDS), "\n".join([report([found]), *found.stories])
