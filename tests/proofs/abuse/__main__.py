@@ -47,6 +47,7 @@ async def _main(folder: Path, *, short: bool, rounds: int, each: int) -> bool:
                 "p50 ms",
                 "p99 ms",
                 "p99 / quiet",
+                "service's processor ms each",
                 "genuine",
                 "flood a second",
                 "answered",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import statistics
 import sys
 import time
@@ -34,6 +35,7 @@ class Measured:
     genuine: Counter[str] = field(default_factory=Counter)
     flood: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    cpu: list[float] = field(default_factory=list)  # ms of the service for each genuine callback, with the flood's part
 
 
 async def floods(target: Target, *, rounds: int, each: int) -> tuple[list[list[object]], list[Finding]]:
@@ -63,6 +65,7 @@ async def floods(target: Target, *, rounds: int, each: int) -> tuple[list[list[o
             round(statistics.median(found.p50), 1),
             round(statistics.median(found.p99), 1),
             round(statistics.median(found.p99) / quiet, 2),
+            round(statistics.median(found.cpu), 2),
             _told(found.genuine),
             round(found.flood.total() / max(found.seconds, 0.001)),
             _told(found.flood),
@@ -106,7 +109,9 @@ async def _round(target: Target, victims: Sequence[Victim], flood: Sequence[byte
     begun = time.monotonic()
     await asyncio.sleep(_BEFORE_S)
     loading = await _start(target, _GENUINE_CONNECTIONS, genuine, once=True)
+    cpu = _cpu_ms(target)
     told = await _result(loading)
+    found.cpu.append((_cpu_ms(target) - cpu) / len(victims))
     flooded = await _result(flooding)
     found.p50.append(told["p50"])
     found.p99.append(told["p99"])
@@ -147,6 +152,12 @@ async def _result(process: asyncio.subprocess.Process) -> dict[str, Any]:
     out, _ = await process.communicate()
     found: dict[str, Any] = json.loads(out)
     return found
+
+
+def _cpu_ms(target: Target) -> float:
+    """Return how long the service was on a processor so far, which does not depend on what else the machine does."""
+    spent = Path(f"/proc/{target.place.lives[-1]}/stat").read_text().rpartition(")")[2].split()
+    return (int(spent[11]) + int(spent[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def _beyond_genuine(grown: Counter[str], genuine: int) -> Counter[str]:

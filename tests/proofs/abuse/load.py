@@ -2,8 +2,8 @@
 
     python -m tests.proofs.abuse.load
 
-Reads one line of JSON from standard input: `port`, `connections`, `requests` (in base64), `seconds` at most, `once`. With
-the last, each is sent one time, and then it is over; else they are sent until standard input ends. Writes one JSON
+Reads one line of JSON from standard input: `port`, `connections`, `requests` (in base64), `seconds` at most, `once`.
+With the last, each is sent one time, and then it is over; else they are sent until standard input ends. Writes one JSON
 object: `p50` and `p99` in ms, and how often each status came, as `statuses`.
 """
 

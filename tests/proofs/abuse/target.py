@@ -109,33 +109,36 @@ class Target:
 
     async def more(self, count: int, provider: str = "openrouter") -> list[Victim]:
         """Return fresh running jobs."""
+        found: list[Victim] = []
+        while len(found) < count:
+            found += await self._made(count - len(found), provider)
+        self.victims += found
+        return found
+
+    async def _made(self, count: int, provider: str) -> list[Victim]:
+        """Have jobs made; return those that run: a busy machine may lose an answer, which leaves a job in doubt."""
         job = {"model": _NEVER_ENDS, "prompt": "a cat", "duration": 5, "provider": provider}
-        ids: list[str] = []
+        wanted: set[object] = set()
         headers = {"authorization": f"Bearer {self.place.key}"}
         async with httpx.AsyncClient(trust_env=False, base_url=self.place.url, headers=headers, timeout=60) as client:
-            while len(ids) < count:
-                batch = {"jobs": [job] * min(_MOST_CREATES, count - len(ids))}
+            while len(wanted) < count:
+                batch = {"jobs": [job] * min(_MOST_CREATES, count - len(wanted))}
                 made = (await client.post("/v1/jobs/batch", json=batch)).json()["data"]
-                ids += [each["job"]["id"] for each in made]
-        wanted = set(ids)
-        await until(lambda: self._in_state("running", wanted) == count, 120)
-        found = {made.callback_url.split("/")[-2]: made for made in self.place.made if made.callback_url}
-        secret = self.place.settings["OPENROUTER_WEBHOOK_SECRET"]
-        victims = [
-            Victim(
-                provider,
-                job_id,
-                httpx.URL(found[job_id].callback_url or "").path,
-                found[job_id].id,
-                found[job_id].callback_secret or secret,
-            )
-            for job_id in ids
-        ]
-        self.victims += victims
-        return victims
+                wanted |= {each["job"]["id"] for each in made}
 
-    def _in_state(self, state: str, ids: set[str]) -> int:
-        return sum(job_id in ids for (job_id,) in self.sql("SELECT id FROM jobs WHERE state = ?", state))
+        def settled(condition: str) -> set[object]:
+            return wanted & {job_id for (job_id,) in self.sql(f"SELECT id FROM jobs WHERE {condition}")}  # noqa: S608 - ours
+
+        await until(lambda: settled("state = 'running' OR doubted_at IS NOT NULL") == wanted, 120)
+        running = settled("state = 'running'")
+        secret = self.place.settings["OPENROUTER_WEBHOOK_SECRET"]
+        return [
+            Victim(provider, job_id, path, made.id, made.callback_secret or secret)
+            for made in self.place.made
+            for path in [httpx.URL(made.callback_url or "").path]
+            for job_id in [path.split("/")[-2] if "/" in path[1:] else ""]
+            if job_id in running
+        ]
 
     def sql(self, query: str, *values: object) -> list[tuple[object, ...]]:
         """Look into the database file from outside."""
