@@ -20,15 +20,15 @@ from tests.proofs.soak_mix import FACES, PROVIDERS, Wish, troubles, wishes
 from tests.proofs.soak_world import Pace
 
 MINUTE = 60_000  # ms
+NAMES = [model.removeprefix(PREFIX) for model in BEHAVIOURS]
 SHORT = Plan(
-    jobs=150,
+    jobs=len(NAMES) * len(FACES),
     seed=8,
     kills=3,
     most_under_way=50,
     pace=Pace(30, deadline=8 * MINUTE, retention=5 * MINUTE),
     patience=40,
 )
-NAMES = [model.removeprefix(PREFIX) for model in BEHAVIOURS]
 
 
 async def test_nothing_is_lost_doubled_stuck_or_told_wrong_whatever_happens_at_once(tmp_path: Path) -> None:
