@@ -158,11 +158,11 @@ async def open_service(
     clock = clock or SystemClock()
     chance = chance or secrets.SystemRandom()
     vault = Vault(config.secret_keys)
-    storage = Storage.open(config.storage)
     async with AsyncExitStack() as stack:
         records = await stack.enter_async_context(
             open_records(config, clock=clock, chance=chance, timing=tuning.timing)
         )
+        storage = Storage.open(config.storage, used=await records.store.keeps_videos())
         await _go_on_from_backup(records.backups, log)
         if orphans := await records.eras.begin(vault.key_ids):
             log.warning("serve.key_missing", jobs=orphans, advice=_KEY_MISSING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -74,11 +75,18 @@ async def _database(config: Config) -> Finding:
 
 async def _storage(config: Config) -> Finding:
     try:
-        storage = Storage.open(config.storage)
+        storage = Storage.open(config.storage, used=await _keeps_videos(config))
         await storage.check()
     except ReelkeeperError as error:
         return Finding("storage", well=False, says=str(error))
     return Finding("storage", well=True, says=f"{storage.describe()} took, gave back and deleted a file")
+
+
+async def _keeps_videos(config: Config) -> bool:
+    with contextlib.suppress(ReelkeeperError):  # of the database, which is told elsewhere
+        async with open_records(config) as records:
+            return await records.store.keeps_videos()
+    return False
 
 
 async def _public_url(config: Config, clock: Clock) -> Finding:

@@ -14,7 +14,7 @@ import pytest
 from obstore.store import from_url
 
 import service.storage
-from service.errors import StorageError
+from service.errors import ConfigurationError, StorageError
 from service.storage import Storage
 from tests import faulty_bucket
 from tests.faulty_bucket import Call, Fault, FaultyBucket, Way
@@ -279,6 +279,27 @@ async def test_nothing_is_written_into_the_place_of_a_disk_that_is_away(disk: Fa
     assert await read(storage) == b"kept"
     await put(storage, b"new")
     assert await read(storage) == b"new"
+
+
+async def test_the_place_of_a_disk_that_is_not_mounted_yet_is_waited_for(disk: FaultyFolder) -> None:
+    await put(Storage.open(str(disk.path)), b"kept")
+    disk.goes_away()
+    storage = Storage.open(str(disk.path), used=True)
+    for ill in (put(storage, b"new"), storage.check(), storage.size(KEY), read(storage)):
+        with pytest.raises(StorageError, match="it is empty, although videos were kept in it: mount or move back"):
+            await ill
+    assert list(disk.path.iterdir()) == []
+    disk.comes_back()
+    assert await read(storage) == b"kept"
+    disk.goes_away()
+    with pytest.raises(StorageError, match=r"the file system that was mounted at .* is not there any more"):
+        await storage.check()
+
+
+def test_a_folder_that_videos_were_kept_in_is_not_made_anew_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is not there, although videos were kept in it"):
+        Storage.open(str(tmp_path / "videos"), used=True)
+    assert not (tmp_path / "videos").exists()
 
 
 async def test_a_folder_that_was_removed_is_not_made_anew(tmp_path: Path) -> None:

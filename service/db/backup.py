@@ -61,6 +61,8 @@ def _check(database: Path, target: Path, *, overwrite: bool) -> None:
     if any(Path(f"{target}{beside}").exists() for beside in _BESIDE) or (target.exists() and target.samefile(database)):
         # Whoever opens it next would play the old journal into the new file.
         raise FileExistsError(f"{target} is a database that is in use, or was not closed; name another file")
+    if target.name.endswith(_BESIDE):
+        raise FileExistsError(f"{target} has the name of what SQLite keeps beside a database; name another file")
     if not overwrite and target.exists():
         raise FileExistsError(f"{target} is there already; name another file, or replace it with --force")
 

@@ -74,34 +74,35 @@ class Storage:
         description: str,
         *,
         scheme: str,
-        folder: Path | None = None,
+        folder: Folder | None = None,
         impatient: Self | None = None,
     ) -> None:
         self._store = store
         self._description = description
         self._scheme = scheme
-        self._folder = None if folder is None else Folder(folder)
+        self._folder = folder
         self._impatient = impatient or self  # the same storage, soon out of patience
         self._checking: asyncio.Task[None] | None = None
 
     @classmethod
-    def open(cls, url: str) -> Self:
+    def open(cls, url: str, *, used: bool = False) -> Self:
         """Open what `url` names: a folder, `file:///absolute`, `s3://bucket/prefix`, `gs://` or `az://`.
 
         Credentials and endpoint of a bucket come from the usual environment (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`,
         `AWS_ALLOW_HTTP=true` for a plain http endpoint, `AWS_TIMEOUT`; `GOOGLE_*`; `AZURE_*`), which the library
-        reads. A folder is made if it is not there. Nothing is asked over the network.
+        reads. A folder is made if it is not there, unless it was `used`: then it must be there, and hold something.
+        Nothing is asked over the network.
         Raises ConfigurationError with an example of right.
         """
         if not url.strip():
             raise ConfigurationError([f"REELKEEPER_STORAGE is empty; {_EXAMPLES}"])
         if "://" not in url:
-            return cls._open_folder(url, Path(url))
+            return cls._open_folder(url, Path(url), used=used)
         parts = urlsplit(url)
         if parts.query or parts.fragment or "@" in parts.netloc:
             raise ConfigurationError([f"REELKEEPER_STORAGE must have no credentials and no query; {_EXAMPLES}"])
         if parts.scheme == "file" and not parts.netloc and parts.path != "/":
-            return cls._open_folder(url, Path(unquote(parts.path)))
+            return cls._open_folder(url, Path(unquote(parts.path)), used=used)
         if parts.scheme not in _CREDENTIALS or not parts.netloc:
             raise ConfigurationError([f"REELKEEPER_STORAGE is {url!r}, which is no storage that we know; {_EXAMPLES}"])
         try:
@@ -114,12 +115,17 @@ class Storage:
             ) from None
 
     @classmethod
-    def _open_folder(cls, url: str, path: Path) -> Self:
+    def _open_folder(cls, url: str, path: Path, *, used: bool) -> Self:
         try:
-            folder = path.resolve()
-            make_folder(folder)
-            store = LocalStore(folder, automatic_cleanup=True)
-            return cls(store, f"the folder {folder}", scheme="file", folder=folder)
+            path = path.resolve()
+            if used and not path.exists():
+                gone = "is not there, although videos were kept in it: mount or move back what held them"
+                last = "or make it and put any file into it if they are gone for good"
+                raise ConfigurationError([f"REELKEEPER_STORAGE {url!r}: {path} {gone}, {last}"])
+            make_folder(path)
+            folder = Folder(path, used=used)
+            store = LocalStore(path, automatic_cleanup=True)
+            return cls(store, f"the folder {path}", scheme="file", folder=folder)
         except (BaseError, OSError, ValueError) as error:
             raise ConfigurationError([f"REELKEEPER_STORAGE {url!r} is no usable folder: {detail(error)}"]) from None
 

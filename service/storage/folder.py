@@ -29,11 +29,14 @@ _PART = re.compile(r".+\.[0-9a-f]{8}\.part(#\d+)?")
 
 
 class Folder:
-    """A folder that was there when the service started, and may go away and come back."""
+    """A folder that is there, and may go away and come back.
 
-    def __init__(self, path: Path) -> None:
+    One that was `used` before and holds nothing is the place of a disk that is not mounted yet.
+    """
+
+    def __init__(self, path: Path, *, used: bool = False) -> None:
         self.path = path
-        self._mount = _mount_of(path)
+        self._mount = None if used and _is_empty(path) else _mount_of(path)
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -56,6 +59,13 @@ class Folder:
         """
         if not self.path.is_dir():
             raise OSError("it is not there any more")
+        if self._mount is None:
+            if _is_empty(self.path):
+                raise OSError(
+                    "it is empty, although videos were kept in it: mount or move back what held them, "
+                    "or put any file into it if they are gone for good"
+                )
+            self._mount = _mount_of(self.path)
         if _mount_of(self.path) != self._mount:
             raise OSError(f"the file system that was mounted at {self._mount} is not there any more")
 
@@ -91,6 +101,10 @@ def discard(path: Path) -> None:
     """Remove a file that may be there."""
     with contextlib.suppress(OSError):
         path.unlink()
+
+
+def _is_empty(path: Path) -> bool:
+    return next(path.iterdir(), None) is None
 
 
 def _mount_of(path: Path) -> Path:

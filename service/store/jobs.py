@@ -373,6 +373,10 @@ class Store:
 
         return await self._ledger.db.read(work)
 
+    async def keeps_videos(self) -> bool:
+        """Tell whether there is a video that storage should have."""
+        return await self._ledger.db.read(lambda tx: tx.one("any_artifact") is not None)
+
     async def probe(self) -> None:
         """Write something and commit it; raise StoreUnavailableError when that fails, or will soon if nobody acts."""
         await self._ledger.db.run(lambda tx: tx.do("probe", now=self._ledger.clock.now()))

@@ -106,7 +106,8 @@ class Status:
         """Return what is ill, each with why."""
         store, storage = await asyncio.gather(_trouble(self._store.probe), self._check_storage())
         found = {"database": store, "storage": storage}
-        found |= {f"worker {name}": trouble for name, trouble in self._workers().items()}
+        # Workers that cannot claim say what the database says: once is enough.
+        found |= {f"worker {name}": trouble for name, trouble in self._workers().items() if trouble != store}
         return {part: str(redact(trouble)) for part, trouble in found.items() if trouble is not None}
 
     async def _check_storage(self) -> str | None:

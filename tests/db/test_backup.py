@@ -144,6 +144,9 @@ async def test_a_database_is_never_replaced_by_a_copy(path: Path, tmp_path: Path
         with pytest.raises(FileExistsError, match="in use, or was not closed"):
             back_up(path, target, taken_at=TAKEN_AT, overwrite=True)
     await other.close()
+    for beside in ("-wal", "-shm"):
+        with pytest.raises(FileExistsError, match="what SQLite keeps beside a database"):
+            back_up(path, Path(f"{path}{beside}"), taken_at=TAKEN_AT, overwrite=True)
 
 
 @pytest.mark.usefixtures("database")

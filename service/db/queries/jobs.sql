@@ -349,6 +349,10 @@ ON CONFLICT (job_id, idx) DO UPDATE
    SET key = excluded.key, bytes = excluded.bytes, sha256 = excluded.sha256, content_type = excluded.content_type,
        created_at = excluded.created_at, footage = excluded.footage;
 
+-- any_artifact --
+-- Whether there is a stored copy of anything.
+SELECT 1 AS yes FROM artifacts LIMIT 1;
+
 -- keep_footage --
 -- Somebody looked inside a video that was kept before.
 UPDATE artifacts SET footage = :footage WHERE job_id = :job_id AND idx = :index RETURNING idx;
