@@ -24,6 +24,7 @@ WALKS = {  # queries that are meant to look at every row of something
     "report_counts": "SCAN report_counts",
     "unknown_words": "SCAN unknown_words",
     "count_rejections": "SCAN rejections",  # of which there are a thousand at most, here and below
+    "any_artifact": "SCAN artifacts",  # as far as the first
     "trim_rejections": "SCAN rejections USING COVERING INDEX rejections_by_time",
 }
 BY_ID = "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"
