@@ -10,7 +10,6 @@ settings, the same storage and the same provider. Deadlines and leases are short
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import hashlib
@@ -43,6 +42,7 @@ from service.workers import Rhythm
 from tests.endings import ending_of
 from tests.mortal import Life
 from tests.places import Place, environment, living, open_place, until
+from tests.proofs.command import carry_out, options
 from tests.proofs.tables import machine, show, table
 from tests.receiver import Receiver, Told
 
@@ -360,13 +360,13 @@ def report(rounds: Sequence[Round]) -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
-def main() -> None:
-    """Measure, print, and exit with 1 when a promise was broken."""
-    parser = argparse.ArgumentParser(description="Backups under load, and services that go on from them.")
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--jobs", type=int, default=150)
+def main() -> bool:
+    """Measure, print, and tell whether every promise was kept."""
+    parser = options("backup", "Takes backups under load, and has services go on from them.")
+    parser.add_argument("--rounds", type=int, default=8, help="how many backups")
+    parser.add_argument("--jobs", type=int, default=150, help="asked for in each round")
     parser.add_argument("--ballast", type=int, default=100, help="MB that the database holds before")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the first round")
     asked = parser.parse_args()
     rounds = []
     for seed in range(asked.seed, asked.seed + asked.rounds):
@@ -376,8 +376,8 @@ def main() -> None:
     for each in rounds:
         for story in each.stories:
             show(f"\nseed {each.seed}\n{story}")
-    sys.exit(1 if any(each.wrong.total() for each in rounds) else 0)
+    return not any(each.wrong.total() for each in rounds)
 
 
 if __name__ == "__main__":
-    main()
+    carry_out(main)

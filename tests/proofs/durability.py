@@ -17,7 +17,6 @@ import json
 import random
 import re
 import sqlite3
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from service.model import State
 from tests.mortal import Life
 from tests.places import Place, open_place, until
 from tests.proofs.calls import Moment, moments, tracing
+from tests.proofs.command import carry_out, options
 from tests.proofs.handicap import Handicap
 from tests.proofs.pulled_plug import Disk
 from tests.proofs.tables import machine, show, table
@@ -314,10 +314,18 @@ def _requests(log: Path) -> dict[str, str]:
     return {line["request_id"]: line["job"] for line in lines if line["event"] == "web.request" and "job" in line}
 
 
-async def main() -> int:
-    """Print the table; return 1 when a promise was broken, or when the proof would not have seen it."""
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else random.SystemRandom().randrange(1_000_000)
-    show(f"Seed {seed}, {machine()}.\n")
+def main() -> bool:
+    """Print the table; tell whether every promise was kept, and a broken one would have been seen."""
+    parser = options("durability", "Pulls the plug at every instant at which something was acknowledged.")
+    chosen = random.SystemRandom().randrange(1_000_000)
+    parser.add_argument("--seed", type=int, default=chosen, help="which un-synced pages survive")
+    seed = parser.parse_args().seed
+    show(f"Seed {seed}, {machine()}.")
+    show("The first service is as it is. The others are broken on purpose, and must be found out.\n")
+    return asyncio.run(_prove_all(seed))
+
+
+async def _prove_all(seed: int) -> bool:
     rows: list[list[object]] = []
     good = True
     for name, handicap in SERVICES.items():
@@ -334,8 +342,8 @@ async def main() -> int:
             show(found.story)
         good &= bool(found.wrong) is not as_it_is
     show(f"\n{table(HEAD, rows)}")
-    return 0 if good else 1
+    return good
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    carry_out(main)

@@ -8,12 +8,10 @@ see it found.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import re
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -28,6 +26,7 @@ from service.sandbox import BEHAVIOURS
 from service.vault import Vault
 from tests.places import until
 from tests.proofs.canaries import Cell, around, search, word
+from tests.proofs.command import carry_out, options
 from tests.proofs.secrets_scene import ANSWERS, DATABASE, LOG, PLACES, PROCESSES, SAID, STORAGE, TOLD, Scene, scene
 from tests.proofs.shelves import BucketShelf
 from tests.proofs.tables import machine, show, table
@@ -288,10 +287,10 @@ async def measure(
         return cells, told, {place: len(content) for place, content in places.items()}
 
 
-def main() -> None:
-    """Measure, print, and exit with 1 when a secret was found where it must not be."""
-    parser = argparse.ArgumentParser(description="Canaries in every secret.")
-    parser.add_argument("--plant", choices=PLACES)
+def main() -> bool:
+    """Measure, print, and tell whether no secret was found where it must not be."""
+    parser = options("secrets", "Looks for a canary in every secret in all that the service leaves behind.")
+    parser.add_argument("--plant", choices=PLACES, help="put one there, to see that it is found")
     cells, told, sizes = asyncio.run(measure(plant=parser.parse_args().plant))
     unexpected = [cell for cell in cells if not cell.well]
     show(report(cells))
@@ -299,8 +298,8 @@ def main() -> None:
     show(f"{len(cells)} cells, {len(unexpected)} unexpected. {machine()}")
     for text in told:
         show(f"\n{text}")
-    sys.exit(1 if unexpected else 0)
+    return not unexpected
 
 
 if __name__ == "__main__":
-    main()
+    carry_out(main)

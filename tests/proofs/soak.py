@@ -10,14 +10,12 @@ send. It does not decide how the machine schedules processes, and so not at whic
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import os
 import random
 import secrets
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -26,6 +24,7 @@ from pathlib import Path
 
 from service.vault import Vault
 from tests.places import Door, open_place, until
+from tests.proofs.command import carry_out, options
 from tests.proofs.soak_attack import KINDS, Strangers
 from tests.proofs.soak_audit import PROMISES, Audit, Findings
 from tests.proofs.soak_callers import TENANT, Backends, Callers
@@ -192,17 +191,20 @@ def _again(plan: Plan) -> str:
 
 
 def _read() -> Plan:
-    parser = argparse.ArgumentParser(prog="python -m tests.proofs.soak", description=__doc__)
-    parser.add_argument("--jobs", type=int, default=2_000)
-    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))  # noqa: S311 - it is printed
-    parser.add_argument("--rate", type=float, default=_RATE)
+    parser = options("soak", "Runs many jobs through everything that can happen to them, and audits from outside.")
+    parser.add_argument("--jobs", type=int, default=2_000, help="how many")
+    chosen = random.randrange(1_000_000)  # noqa: S311 - it is printed
+    parser.add_argument("--seed", type=int, default=chosen, help="what all choices follow from")
+    parser.add_argument(
+        "--rate", type=float, default=_RATE, help="how many times as fast as the machine's the clock goes"
+    )
     parser.add_argument("--kills", type=int, default=0, help="0: one for every hundred jobs")
     given = parser.parse_args()
     return Plan(given.jobs, given.seed, given.kills or max(3, given.jobs // 100), pace=Pace(given.rate))
 
 
-def main() -> None:
-    """Run a soak, print what it found, and exit with 1 when a promise was broken."""
+def main() -> bool:
+    """Run a soak, print what it found, and tell whether every promise was kept."""
     plan = _read()
     rate = plan.pace.rate
     show(
@@ -216,8 +218,8 @@ def main() -> None:
     if not outcome.findings.well:
         show(f"\nWith {_again(plan)}:\n")
         show(outcome.told)
-        sys.exit(1)
+    return outcome.findings.well
 
 
 if __name__ == "__main__":
-    main()
+    carry_out(main)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import ast
 import functools
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.proofs.command import carry_out, options
 from tests.proofs.failures import FAILURES
 from tests.proofs.losses import LOSSES
 from tests.proofs.receiving import RECEIVING
@@ -50,8 +50,9 @@ def tests_of(path: Path) -> frozenset[str]:
     return frozenset(function.name for function in functions if function.name.startswith("test_"))
 
 
-def main() -> int:
-    """Print the table; 1 when something is wrong with it."""
+def main() -> bool:
+    """Print the table; tell whether every test that it names is there."""
+    options("taxonomy", "Lists every known failure with the tests that show that it cannot happen here.").parse_args()
     lines = [[row.id, row.what, "<br>".join(map(_shown, row.tests)), row.why_not] for row in ROWS]
     show(table(["", "what can go wrong", "what shows that it cannot", "why it does not concern us"], lines))
     tests = {test for row in ROWS for test in row.tests}
@@ -59,7 +60,7 @@ def main() -> int:
     show(f"\n{len(ROWS)} rows, {len(ROWS) - needless} shown by {len(tests)} tests, {needless} that do not concern us.")
     wrong = list(missing(ROWS))
     show("\n".join(wrong))
-    return 1 if wrong else 0
+    return not wrong
 
 
 def _shown(test: str) -> str:
@@ -68,4 +69,4 @@ def _shown(test: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    carry_out(main)

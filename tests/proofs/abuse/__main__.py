@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import resource
-import sys
 import tempfile
 from pathlib import Path
 
 from tests.places import open_place
 from tests.proofs.abuse import flood, signatures, sizes, wire
 from tests.proofs.abuse.target import Finding, Target
+from tests.proofs.command import carry_out, options
 from tests.proofs.tables import machine, show, table
 
 
@@ -70,18 +69,17 @@ async def _main(folder: Path, *, short: bool, rounds: int, each: int) -> bool:
         return not broken and not errors
 
 
-def main() -> None:
-    """Attack, show the tables, and exit with 1 when a promise was broken."""
-    parser = argparse.ArgumentParser(description="Attack a running service's callback receiver.")
+def main() -> bool:
+    """Attack, show the tables, and tell whether every promise was kept."""
+    parser = options("abuse", "Attacks a running service's callback receiver, which takes some four minutes.")
     parser.add_argument("--short", action="store_true", help="smaller bodies, fewer connections, no limits beyond 10 s")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of floods (0: none)")
     parser.add_argument("--each", type=int, default=800, help="genuine callbacks in each round")
     given = parser.parse_args()
     raise_open_files()
     with tempfile.TemporaryDirectory() as folder:
-        kept = asyncio.run(_main(Path(folder), short=given.short, rounds=given.rounds, each=given.each))
-    sys.exit(0 if kept else 1)
+        return asyncio.run(_main(Path(folder), short=given.short, rounds=given.rounds, each=given.each))
 
 
 if __name__ == "__main__":
-    main()
+    carry_out(main)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.proofs.command import carry_out, options
 from tests.proofs.outbound import addresses, answers
 from tests.proofs.outbound.world import Finding
 from tests.proofs.tables import machine, show, table
@@ -33,9 +32,9 @@ async def prove(folder: Path, bombs: Sequence[str] = ()) -> dict[str, list[Findi
     }
 
 
-def main() -> None:
-    """Try, show the tables, and exit with 1 when a promise was broken."""
-    parser = argparse.ArgumentParser(description="Send the service's HTTP clients where strangers want them.")
+def main() -> bool:
+    """Try, show the tables, and tell whether every promise was kept."""
+    parser = options("outbound", "Sends the service's HTTP clients where strangers want them; no name is really asked.")
     parser.add_argument("--short", action="store_true", help="only some of the bombs")
     given = parser.parse_args()
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of our own servers, whose clients hang up
@@ -48,8 +47,8 @@ def main() -> None:
     broken = [finding for each in found.values() for finding in each if not finding.kept]
     for finding in broken:
         show(f"\nBROKEN: {finding.tried}: {finding.came}")
-    sys.exit(1 if broken else 0)
+    return not broken
 
 
 if __name__ == "__main__":
-    main()
+    carry_out(main)
