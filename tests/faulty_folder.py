@@ -32,6 +32,10 @@ class FaultyFolder:
         """Be mounted again."""
         _run("mount", "--bind", str(self.disk), str(self.path))
 
+    def is_another(self) -> None:
+        """Have another, empty disk mounted in its place."""
+        _run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(self.path))
+
     def becomes(self, *, writable: bool) -> None:
         """Be mounted anew, for reading alone or for writing, too."""
         _run("mount", "-o", "remount,rw" if writable else "remount,ro", str(self.disk))

@@ -315,6 +315,57 @@ async def test_a_folder_that_was_removed_is_not_made_anew(tmp_path: Path) -> Non
     assert await storage.size(KEY) == 4
 
 
+async def test_a_folder_that_was_replaced_is_not_used_until_it_is_back(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "videos", tmp_path / "elsewhere"
+    storage = Storage.open(str(folder))
+    await put(storage, b"kept")
+    folder.rename(elsewhere)
+    folder.mkdir()
+    replaced = "another folder is there now: move back the one that held the videos, or restart"
+    for _ in range(2):
+        for ill in (put(storage, b"new"), storage.check(), storage.delete(KEY), storage.size(KEY), read(storage)):
+            with pytest.raises(StorageError, match=f"{replaced}.*; {FOLDER}"):
+                await ill
+        assert list(folder.iterdir()) == []
+        with pytest.raises(StorageError, match="it is empty, although videos were kept in it"):
+            await Storage.open(str(folder), used=True).check()
+    folder.rmdir()
+    elsewhere.rename(folder)
+    await storage.check()
+    assert await read(storage) == b"kept"
+
+
+async def test_a_folder_that_was_replaced_is_used_after_a_restart(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    await put(Storage.open(str(folder)), b"kept")
+    folder.rename(tmp_path / "elsewhere")
+    folder.mkdir()
+    storage = Storage.open(str(folder), used=True)
+    with pytest.raises(StorageError, match="put any file into it if they are gone for good"):
+        await storage.check()
+    (folder / "new").touch()
+    await put(storage, b"new")
+    assert await read(storage) == b"new"
+    folder.rename(tmp_path / "new")
+    (tmp_path / "elsewhere").rename(folder)
+    with pytest.raises(StorageError, match="another folder is there now"):
+        await read(storage)
+
+
+async def test_a_disk_that_comes_back_as_another_device_is_used_unless_it_is_empty(disk: FaultyFolder) -> None:
+    storage = Storage.open(str(disk.path))
+    await put(storage, b"kept")
+    disk.goes_away()
+    disk.is_another()
+    try:
+        with pytest.raises(StorageError, match="it is empty, although videos were kept in it"):
+            await storage.size(KEY)
+        (disk.path / "acme").mkdir()
+        assert await storage.size(KEY) is None
+    finally:
+        disk.goes_away()
+
+
 async def test_a_bucket_whose_endpoint_is_nobodys_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
 
 from service.errors import StorageError
 from service.storage import Storage, Swept
@@ -19,7 +20,9 @@ from tests.faulty_bucket import Call, Fault, FaultyBucket, Way
 from tests.servers import SeaweedFS, answer, loopback
 from tests.test_storage_faults import chunks, everything, put
 
-KEY = "acme/2026/11/job_01ab/0.mp4"
+JOB = "acme/2026/11/job_01kaz9d4m6xwq2v8t5n3c7rb0e"
+KEY = f"{JOB}/0.mp4"
+PROBE = "reelkeeper-check/00ff00ff00ff00ff.txt"
 LATER = timedelta(hours=1)
 A_DAY = timedelta(days=1)
 NO_ABORT = Fault(Way.REFUSED, {Call.PART, Call.ABORT}, 403, "AccessDenied")
@@ -88,7 +91,9 @@ async def test_the_upload_of_a_killed_process_is_aborted_when_it_is_old(s3: Seaw
 async def test_uploads_that_are_not_ours_are_nobodys_business(
     s3: SeaweedFS, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    foreign = ["film.mp4", "acme/2026/11/film/0.mp4", "acme/2026/job_01ab/0.mp4", "a/acme/2026/11/job_01ab/0.mp4"]
+    job = JOB.rpartition("/")[2]
+    foreign = ["film.mp4", "acme/2026/11/film/0.mp4", "acme/2026/11/job_notes/0.mp4", f"acme/2026/{job}/0.mp4"]
+    foreign += [f"a/{KEY}", f"acme/2026/13/{job}/0.mp4"]
     await abandon(s3, monkeypatch, url, *foreign, KEY)
     await abandon(s3, monkeypatch, f"{url}-beside", KEY)
     assert await Storage.open(url).sweep(now() + LATER) == Swept(uploads=1)
@@ -102,7 +107,7 @@ async def test_uploads_are_found_on_every_page_and_in_a_bucket_without_a_prefix(
 ) -> None:
     tenant = url.rpartition("/")[2]
     root = url.rpartition("/")[0]
-    keys = [f"{tenant}/2026/11/job_0{number}/0.mp4" for number in range(5)]
+    keys = [f"{tenant}/2026/11/{JOB.rpartition('/')[2][:-1]}{number}/0.mp4" for number in range(5)]
     await abandon(s3, monkeypatch, root, *keys)
     assert await Uploads(s3.bucket, page=2).abort(now() - A_DAY) == 0
     assert await Uploads(s3.bucket, page=2).abort(now() + LATER) >= 5
@@ -111,11 +116,21 @@ async def test_uploads_are_found_on_every_page_and_in_a_bucket_without_a_prefix(
 
 async def test_old_probes_are_removed_from_a_bucket(s3: SeaweedFS, url: str) -> None:
     storage = Storage.open(url)
-    await storage.put("reelkeeper-check/00ff.txt", chunks(b"a probe"), content_type="text/plain")
+    await storage.put(PROBE, chunks(b"a probe"), content_type="text/plain")
     await storage.put(KEY, chunks(b"a video"), content_type="video/mp4")
     assert await storage.sweep(now() - A_DAY) == Swept()
     assert await storage.sweep(now() + LATER) == Swept(files=1)
     assert everything(FaultyBucket(s3), url) == [KEY]
+
+
+async def test_of_the_folder_of_the_probes_nothing_but_probes_is_removed_from_a_bucket() -> None:
+    storage = Storage(MemoryStore(), "a bucket in memory", scheme="s3")
+    stays = [f"reelkeeper-check/{KEY.partition('/')[2]}", "reelkeeper-check/notes.txt", "reelkeeper-check/00ff.txt"]
+    stays += [f"{PROBE}.bak", f"acme/{PROBE}", f"reelkeeper-check/{PROBE}", "reelkeeper-check.txt"]
+    for key in (PROBE, *stays):
+        await storage.put(key, chunks(b"some bytes"), content_type="text/plain")
+    assert await storage.sweep(now() + LATER) == Swept(files=1)
+    assert [await storage.size(key) for key in (PROBE, *stays)] == [None, *[10] * len(stays)]
 
 
 @pytest.mark.parametrize(
@@ -226,38 +241,70 @@ async def test_the_file_of_a_killed_process_is_removed_when_it_is_old_with_the_f
     assert found(tmp_path) == []
 
 
+def write(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+
+
 async def test_what_is_young_kept_or_not_ours_stays(tmp_path: Path) -> None:
     storage = Storage.open(str(tmp_path))
     await put(storage, b"a video", key=KEY)
-    mine = tmp_path / "acme/2026/11/job_01ab"
+    mine = tmp_path / JOB
     stays = [mine / "notes.part", mine / "0.mp4.part", tmp_path / "acme/film.mp4.0123abcd.part"]
     stays += [tmp_path / "acme/2026/11/film/0.mp4.0123abcd.part", tmp_path / "reelkeeper-check.txt"]
+    stays += [tmp_path / f"acme/2026/11/{name}/0.mp4.0123abcd.part" for name in ("job_notes", f"{mine.name}0")]
+    stays += [tmp_path / "reelkeeper-check" / name for name in ("00ff.txt", "notes.txt", f"x/{PROBE}", "0.mp4")]
+    stays += [tmp_path / f"reelkeeper-check/{KEY.partition('/')[2]}"]
     young = mine / "1.mp4.0123abcd.part"
-    goes = [mine / "0.mp4.0123abcd.part", mine / "0.mp4.0123abcd.part#1", tmp_path / "reelkeeper-check/00ff.txt"]
-    for path in (*stays, *goes, young):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"half")
-    (tmp_path / "acme/2025").mkdir()
-    (tmp_path / "2025").mkdir()  # a tenant may have that name
+    goes = [mine / "0.mp4.0123abcd.part", mine / "0.mp4.0123abcd.part#1", tmp_path / PROBE]
+    goes += [tmp_path / f"{PROBE}.0123abcd.part"]
+    write(*stays, *goes, young)
     outside = tmp_path.parent / "outside"
-    (outside / "2026/11/job_01ab").mkdir(parents=True)
+    (outside / JOB.partition("/")[2]).mkdir(parents=True)
     (tmp_path / "linked").symlink_to(outside)
     for name in found(tmp_path):
         if name not in ("linked", str(young.relative_to(tmp_path))):
             age(tmp_path / name, 2)
-    assert await storage.sweep(now() - A_DAY) == Swept(files=len(goes) + 2)
+    assert await storage.sweep(now() - A_DAY) == Swept(files=len(goes))
     assert [path.exists() for path in goes] == [False] * len(goes)
-    assert all(path.exists() for path in (*stays, young, mine / "0.mp4", outside / "2026/11/job_01ab"))
-    assert not (tmp_path / "acme/2025").exists()
+    assert all(path.exists() for path in (*stays, young, mine / "0.mp4", outside / JOB.partition("/")[2]))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lost+found", "incoming/2026/11", "2025", "acme/2025", "acme/2026/12", "backups/2025/01/job_notes",
+        f"acme/2026/{JOB.rpartition('/')[2]}", f"acme/2026/13/{JOB.rpartition('/')[2]}", f"x/{JOB}", f"X.Y/{JOB}",
+        "acme/2026/11/job_01KAZ9D4M6XWQ2V8T5N3C7RB0E", f"{JOB}/frames", "reelkeeper-check", f"lost+found/{JOB}",
+    ],
+)  # fmt: skip
+async def test_an_empty_folder_that_is_no_jobs_is_somebody_elses(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    before = found(tmp_path)
+    for each in before:
+        age(tmp_path / each, 2)
+    assert await Storage.open(str(tmp_path)).sweep(now() - A_DAY) == Swept()
+    assert found(tmp_path) == before
+
+
+async def test_an_old_empty_folder_of_a_job_goes_with_those_above_it_that_it_leaves_empty(tmp_path: Path) -> None:
+    for name in (JOB, "acme/2025", f"studio{JOB.removeprefix('acme')}", f"young{JOB.removeprefix('acme')}"):
+        (tmp_path / name).mkdir(parents=True)
+    for each in found(tmp_path):
+        age(tmp_path / each, 2)
+    age(tmp_path / "young/2026", 0)
+    assert await Storage.open(str(tmp_path)).sweep(now() - A_DAY) == Swept(files=3 + 4 + 2)
+    assert found(tmp_path) == ["acme", "acme/2025", "young", "young/2026"]
 
 
 async def test_a_deleted_video_leaves_no_folder(tmp_path: Path) -> None:
     storage = Storage.open(str(tmp_path))
-    other = "acme/2026/11/job_01ac/0.mp4"
+    other = KEY.replace("0e/", "0f/")
     for key in (KEY, other):
         await put(storage, b"a video", key=key)
     await storage.delete(KEY)
-    assert [name for name in found(tmp_path) if "job_" in name] == ["acme/2026/11/job_01ac", other]
+    assert [name for name in found(tmp_path) if "job_" in name] == [other.removesuffix("/0.mp4"), other]
     await storage.delete(other)
     assert found(tmp_path) == []
     await put(storage, b"again", key=KEY)

@@ -9,6 +9,7 @@ import typer
 
 from service.assembly import Records
 from service.commands import fail, out, read_config, with_records
+from service.storage.folder import PROBES
 from service.tables import print_rows, second
 from service.vault import Vault
 
@@ -122,3 +123,5 @@ def keys_delivery_secret(
 def _check_tenant(tenant: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", tenant):
         fail(f"the tenant {tenant!r} must be 1 to 63 lower-case letters, digits, - or _; for example studio", code=2)
+    if tenant == PROBES:
+        fail(f"the tenant cannot be {PROBES}, where the storage is tried out; for example studio", code=2)

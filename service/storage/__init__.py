@@ -27,7 +27,7 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 from service.disk import lack_of_room, make_folder
 from service.errors import ConfigurationError, StorageError
 from service.storage.faults import advice, detail
-from service.storage.folder import PROBES, Folder, discard
+from service.storage.folder import PROBE, PROBES, Folder, discard
 from service.storage.uploads import RULE, UnlistableError, Uploads
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ _DISCARD_SECONDS = 1  # for a disk to forget a file: with what else is cut short
 _CHECK_SECONDS = 4  # below the patience of who asks whether the service is ready
 _CHECK_RETRIES: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=2)}
 
+_PROBE = re.compile(rf"{PROBES}/{PROBE}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_@=+.-]+")
 _EXAMPLES = "write a folder such as var/videos, file:///srv/videos, s3://bucket/prefix, gs://bucket or az://container"
 _CREDENTIALS = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
@@ -292,7 +293,11 @@ class Storage:
         await asyncio.sleep(0.05)
 
     async def sweep(self, before: datetime) -> Swept:
-        """Remove what processes left that died, or were refused, before that time, and nothing else."""
+        """Remove what processes left that died, or were refused, before that time, and nothing else.
+
+        Of a bucket's objects that is `reelkeeper-check/<16 hex digits>.txt` alone, of its uploads those to such a key
+        or to a job's; what it is of a folder, Folder.sweep says.
+        """
         if self._folder is not None:
             with self._faults("sweep", "it"):
                 return Swept(files=await self._folder.sweep(before.timestamp()))
@@ -300,7 +305,7 @@ class Storage:
         with self._faults("sweep", PROBES):
             async for page in obstore.list(self._store, PROBES):
                 for each in page:
-                    if each["last_modified"] < before:
+                    if _PROBE.fullmatch(each["path"]) and each["last_modified"] < before:
                         await obstore.delete_async(self._store, each["path"])
                         files += 1
         if isinstance(self._store, S3Store):

@@ -24,7 +24,7 @@ from obstore.store import S3Store
 
 from service.errors import StorageError
 from service.outbound import Answer, ask, configured_client, reason
-from service.storage.folder import PROBES
+from service.storage.folder import JOB, MONTH, PROBE, PROBES, YEAR
 
 if TYPE_CHECKING:
     from obstore import HTTP_METHOD  # both exist for type checkers only
@@ -35,7 +35,7 @@ _GOOD_FOR = timedelta(minutes=5)
 _PAGE = 500  # uploads, of some 700 bytes each
 _MOST_BYTES = 4 * 1024 * 1024
 _NEVER = {httpx.codes.BAD_REQUEST, httpx.codes.FORBIDDEN, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.NOT_IMPLEMENTED}
-_OURS = re.compile(rf"[\w@=+.-]+/\d{{4}}/\d{{2}}/job_[0-9a-z]+/[\w@=+.-]+|{PROBES}/[0-9a-f]+\.txt", re.ASCII)
+_OURS = re.compile(rf"[\w@=+.-]+/{YEAR}/{MONTH}/{JOB}/[\w@=+.-]+|{PROBES}/{PROBE}", re.ASCII)
 
 RULE = "give it a lifecycle rule that aborts incomplete multipart uploads after a day"
 

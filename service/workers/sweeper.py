@@ -28,8 +28,9 @@ class Sweep:
 
 
 class Sweeper:
-    """Removes what is a day old and was never finished: uploads, temporary files, probes and empty folders.
+    """Removes what is a day old and was never finished: uploads, temporary files, probes and jobs' empty folders.
 
+    What has not the exact form of ours is nobody's business: an operator may keep other things beside it.
     When to sweep next is kept in memory alone: whoever starts the service anew may have killed the one before.
     """
 
