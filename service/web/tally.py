@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from service.clock import Clock
 from service.errors import StoreUnavailableError
@@ -15,23 +15,29 @@ from service.web.diagnosis import Diagnosis
 
 Pause = Callable[[float], Awaitable[object]]
 
+_LEFT = 0.8  # of the close looks, to those that are the first of theirs
+
 _Key = tuple[str, Reason]
 
 
 @dataclass(slots=True)
 class _Counted:
-    """Those of a job that had one reason at first look: `found` is what a close look said, `owed` is not written."""
+    """Those of a job that had one reason at first look.
+
+    `found` is what a close look at the first said; `owed` is not written yet, by the reason that was found.
+    """
 
     found: Diagnosis | None = None
-    owed: Rejection | None = None
+    owed: dict[Reason, Rejection] = field(default_factory=dict)
 
 
 class Tally:
     """Writes the first rejection of a job and a reason at once, and counts those that follow within `seconds`.
 
     What was counted is written when they are over, in one transaction. No more than `most` are told apart in that time,
-    and no more than five a second are looked at closely and written at once. It is all best effort: what was answered
-    stays answered when the database takes nothing.
+    and no more than five a second are looked at closely and written at once. What the first of others leave of these
+    looks is for those that follow, so that a forger who was first does not hide a genuine one; who is not looked at is
+    counted with the first. It is all best effort: what was answered stays answered when the database takes nothing.
     """
 
     seconds = 10.0
@@ -53,11 +59,15 @@ class Tally:
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_later())
         first = counted.found is None and self._pace.free() > 0
-        if first:
+        found = counted.found
+        # From close by nothing but a wrong secret looks different.
+        again = found is not None and key[1] is Reason.WRONG_SECRET and self._pace.free(reserve=_LEFT) > 0
+        if first or again:
             self._pace.spend(1)
-            counted.found = look()
-        if counted.found is not None:
-            rejection = replace(rejection, reason=counted.found.reason, message=counted.found.message)
+            found = look()
+            counted.found = counted.found or found
+        if found is not None:
+            rejection = replace(rejection, reason=found.reason, message=found.message)
         self._owe(key, rejection)
         if first:
             await self._write({key: counted})
@@ -81,21 +91,22 @@ class Tally:
             await self.flush()
 
     async def _write(self, counted: Mapping[_Key, _Counted]) -> None:
-        owed = {key: each.owed for key, each in counted.items() if each.owed is not None}
+        owed = [(key, rejection) for key, each in counted.items() for rejection in each.owed.values()]
         for each in counted.values():
-            each.owed = None
+            each.owed = {}
         if not owed:
             return
         try:
-            await self._rejections.keep(list(owed.values()))
+            await self._rejections.keep([rejection for _, rejection in owed])
         except StoreUnavailableError:
-            for key, rejection in owed.items():
+            for key, rejection in owed:
                 if key in self._counted or len(self._counted) < self.most:
                     self._owe(key, rejection)
 
     def _owe(self, key: _Key, rejection: Rejection) -> None:
         counted = self._counted.setdefault(key, _Counted())
-        counted.owed = rejection if counted.owed is None else _together(counted.owed, rejection)
+        before = counted.owed.get(rejection.reason)
+        counted.owed[rejection.reason] = rejection if before is None else _together(before, rejection)
 
 
 def _together(one: Rejection, other: Rejection) -> Rejection:
