@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from service.db import load_queries
+from service.db.guard import why_not_open
 from service.disk import sync
 from service.errors import StoreUnavailableError
 
@@ -19,6 +22,7 @@ Progress = Callable[[int, int], None]
 _PAGES = 1_000  # in one step
 _BUSY_S = 5.0
 _BESIDE = ("-wal", "-shm", "-journal")
+_REMAINS_S = 3600  # a part that nobody wrote to for so long is of a backup that was killed
 
 
 def back_up(
@@ -32,6 +36,7 @@ def back_up(
     cannot be read.
     """
     _check(database, target, overwrite=overwrite)
+    _remove_remains(target)
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)  # mode 0600
     os.close(descriptor)
     part = Path(name)
@@ -63,11 +68,31 @@ def _check(database: Path, target: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{target} is a database that is in use, or was not closed; name another file")
     if target.name.endswith(_BESIDE):
         raise FileExistsError(f"{target} has the name of what SQLite keeps beside a database; name another file")
-    if not overwrite and target.exists():
+    if not overwrite and os.path.lexists(target):  # a link to nothing is something, too
         raise FileExistsError(f"{target} is there already; name another file, or replace it with --force")
 
 
+def _remove_remains(target: Path) -> None:
+    """Remove what backups to `target` that were killed left: each is as large as the database."""
+    part = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}\.part(?:{'|'.join(_BESIDE)})?")
+    for each in target.parent.iterdir():
+        with suppress(OSError):  # somebody else's, or gone by now
+            if part.fullmatch(each.name) and time.time() - each.lstat().st_mtime > _REMAINS_S:
+                each.unlink()
+
+
 def _copy(database: Path, part: Path, progress: Progress) -> None:
+    descriptor = os.open(database, os.O_RDONLY)  # closed last: that drops the locks which we have on the file
+    try:
+        reason = why_not_open(database, descriptor)
+        if reason is not None:
+            raise StoreUnavailableError(reason)
+        _copy_pages(database, part, progress)
+    finally:
+        os.close(descriptor)
+
+
+def _copy_pages(database: Path, part: Path, progress: Progress) -> None:
     # Opened for reading: a copy changes nothing, not even the form of a database that is older than this program.
     source = sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_S)
     with closing(source), closing(sqlite3.connect(part, isolation_level=None)) as copy:

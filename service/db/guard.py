@@ -14,11 +14,17 @@ from pathlib import Path
 from service.disk import RESERVE, lack_of_room
 from service.errors import StoreUnavailableError
 
+# What byte 18 and 19 of a database with a log are: a backup's are 1.
+# https://www.sqlite.org/fileformat.html#file_format_version_numbers
+_FORM_AT, _WITH_LOG = 18, b"\2\2"
 _MIB = 1024 * 1024
 _EMPTYING_MS = 100  # for so long an attempt to empty the log waits for readers that are about to end
 # Where SQLite locks the -shm file, byte by byte: https://www.sqlite.org/walformat.html#locks
 _WRITERS_LOCKS = range(120, 123)
 _READERS_LOCKS = range(123, 128)
+# Where it locks the database as long as it is open, SHARED_FIRST: https://www.sqlite.org/src/doc/trunk/src/os.h
+_OPENERS_LOCKS = range(0x40000002, 0x40000002 + 510)
+_SETTLED_S = 2.0  # for so long an opening or closing by another process may look like a fault
 _LOCK = re.compile(r"POSIX +\w+ +(?:READ|WRITE) +(?P<pid>[1-9]\d*) +\S+:(?P<inode>\d+) +(?P<first>\d+) ")
 
 
@@ -39,30 +45,32 @@ class Limits:
 
 
 class Guard:
-    """Watches over the file at `path` and its log, both of which must be there when it is made."""
+    """Watches over the file at `path`, its log and its index, which must all be there when it is made.
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    `descriptor` is the file's, opened before SQLite opened it, and closed only after SQLite closed it: closing any
+    descriptor of a file drops the locks that this process holds on it.
+    """
+
+    def __init__(self, path: Path, descriptor: int, limits: Limits) -> None:
         self._path = path
+        self._descriptor = descriptor
         self._limits = limits
-        self._log = f"{path}-wal"
+        self._log, self._index = _beside(path)
         self._files = [_identity(_look(each)) for each in (path, self._log)]
+        self._indexed = _identity(_look(self._index))
         self._damage: str | None = None
+        self._overwritten = self._alone = False
         self._emptied_at = -limits.empty_every
 
     def admit(self, connection: sqlite3.Connection) -> None:
         """Let a transaction begin on the writer's connection, or raise StoreUnavailableError; empty a large log first.
 
-        It is on the way of every commit, and costs a look at two files.
+        It is on the way of every commit, and costs a look at three files.
         """
-        if self._damage is not None:
-            raise StoreUnavailableError(self._damage)
         log = _look(self._log)
-        if [_identity(_look(self._path)), _identity(log)] != self._files:
-            raise StoreUnavailableError(
-                f"{self._path} or its log {self._log} was removed or replaced while the service runs: nothing is "
-                "written any more. Put it back, or restart the service on the file that it shall have; stop it before "
-                "you restore a backup"
-            )
+        reason = self._lost(log)
+        if reason is not None:
+            raise StoreUnavailableError(reason)
         if log is None or log.st_size <= self._limits.log_warned:
             return
         if time.monotonic() - self._emptied_at >= self._limits.empty_every:
@@ -73,13 +81,27 @@ class Guard:
                 f"{self._held()}; until then nothing is written, so that the disk does not fill up"
             )
 
+    def admit_reader(self) -> None:
+        """Raise StoreUnavailableError when what would be read is a mixture of two databases."""
+        self._look_inside()
+        if self._overwritten:
+            raise StoreUnavailableError(str(self._damage))
+
     def trouble(self) -> str | None:
         """Say what will keep the file from being written if nobody acts; None when all is well."""
-        if self._damage is not None:
-            return self._damage
+        reason = self._lost(_look(self._log))
+        if reason is not None:
+            return reason
         if self._log_size() > self._limits.log_warned:
             return self._held()
         return lack_of_room(self._path.parent, self._limits.reserve)
+
+    def keeps_log(self) -> bool:
+        """Tell whether the log must stay when we close: it does not belong to the file, or others wrote into it."""
+        log = _look(self._log)
+        self._lost(log)
+        alone = self._alone or _identity(_look(self._index)) != self._indexed
+        return self._overwritten or (alone and log is not None)
 
     @contextmanager
     def blame(self) -> Iterator[None]:
@@ -95,15 +117,77 @@ class Guard:
                 self._damage = str(unavailable)
             raise unavailable from error
 
+    def _lost(self, log: os.stat_result | None) -> str | None:
+        """Say why what is written now would not be found again; `log` is how the log looks."""
+        self._look_inside()
+        if self._damage is not None:
+            return self._damage
+        if [_identity(_look(self._path)), _identity(log)] != self._files:
+            return (
+                f"{self._path} or its log {self._log} was removed or replaced while the service runs: nothing is "
+                "written any more. Put it back, or restart the service on the file that it shall have; stop it before "
+                "you restore a backup"
+            )
+        if _identity(_look(self._index)) != self._indexed:
+            # Not taken back when the file is: who opened the database meanwhile has another one.
+            self._alone = True
+            self._damage = (
+                f"{self._index}, through which processes see each other, was removed or replaced while the service "
+                f"runs: nothing is written any more. End what else uses {self._path}, then restart the service"
+            )
+        return self._damage
+
+    def _look_inside(self) -> None:
+        if not self._overwritten and not _goes_with_log(self._descriptor):
+            self._overwritten = True
+            self._damage = (
+                f"{self._path} was overwritten while the service runs, by a backup for example: nothing is read or "
+                f"written any more. Stop the service, move {self._log} and {self._index} away, restore the backup "
+                "again and start the service"
+            )
+
     def _log_size(self) -> int:
-        log = _look(self._log)
-        return log.st_size if log is not None else 0
+        return _size(self._log)
 
     def _held(self) -> str:
         return (
             f"the log {self._log} has grown to {self._log_size() // _MIB:,} MiB, because a reader holds it"
-            f"{_holders(self._path, _READERS_LOCKS)}: end long-running sqlite3 shells and backups of {self._path}"
+            f"{_holders(self._index, _READERS_LOCKS)}: end long-running sqlite3 shells and backups of {self._path}"
         )
+
+
+def why_not_create(path: Path) -> str | None:
+    """Say why no new database may be made at `path`, where none is; None when one may."""
+    log, index = _beside(path)
+    if not _size(log) and _look(index) is None:
+        return None
+    # SQLite would delete them, and with them what was written last, which is in the log alone.
+    return (
+        f"{path} is away, but what belongs to it is there ({log}, {index}): put the file back beside them; or, if it "
+        "is gone for good, move those away, too"
+    )
+
+
+def why_not_open(path: Path, descriptor: int) -> str | None:
+    """Say why SQLite must not open the file at `path`, looked at through its `descriptor`; None when it may.
+
+    It blocks for two seconds before it says that another process is in the way.
+    """
+    log, index = _beside(path)
+    if _size(log) and not _goes_with_log(descriptor):
+        return (
+            f"{path} was replaced, by a backup for example, and the log {log} belongs to the file that was there: move "
+            f"{log} and {index} away first"
+        )
+    deadline = time.monotonic() + _SETTLED_S
+    while (users := _holders(path, _OPENERS_LOCKS)) and _look(index) is None and _goes_with_log(descriptor):
+        if time.monotonic() > deadline:
+            return (
+                f"another process uses {path}{users}, and {index}, through which processes see each other, was "
+                "removed: end that process first"
+            )
+        time.sleep(0.01)
+    return None
 
 
 def unusable_now(path: Path, error: sqlite3.DatabaseError) -> StoreUnavailableError:
@@ -140,10 +224,28 @@ def _identity(found: os.stat_result | None) -> tuple[int, int] | None:
     return None if found is None else (found.st_dev, found.st_ino)
 
 
-def _holders(path: Path, locks: range) -> str:
-    """Name the other processes that hold certain locks, as Linux tells it; nothing where it does not."""
+def _size(path: str) -> int:
+    found = _look(path)
+    return 0 if found is None else found.st_size
+
+
+def _beside(path: Path) -> tuple[str, str]:
+    """Return where SQLite has the log and the index of a database: beside the file itself, not beside a link to it."""
+    file = os.path.realpath(path)
+    return f"{file}-wal", f"{file}-shm"
+
+
+def _goes_with_log(descriptor: int) -> bool:
     try:
-        inode = Path(f"{path}-shm").stat().st_ino
+        return os.pread(descriptor, len(_WITH_LOG), _FORM_AT) == _WITH_LOG
+    except OSError:
+        return True  # a disk that is broken: whoever reads or writes next says it
+
+
+def _holders(file: Path | str, locks: range) -> str:
+    """Name the other processes that hold certain locks of a file, as Linux tells it; nothing where it does not."""
+    try:
+        inode = os.stat(file).st_ino  # noqa: PTH116 - of a Path and of a name
         held = [_LOCK.search(line) for line in Path("/proc/locks").read_text("ascii").splitlines()]
         pids = {
             int(lock["pid"]) for lock in held if lock and int(lock["inode"]) == inode and int(lock["first"]) in locks
@@ -163,8 +265,8 @@ def _check_everything(path: Path) -> str:
 _ADVICE: dict[str, Callable[[Path], str]] = {
     "SQLITE_FULL": lambda path: f"make room on the disk of {path.parent}; what waits then goes on by itself",
     "SQLITE_BUSY": lambda path: (
-        f"another process holds it locked{_holders(path, _WRITERS_LOCKS)}; end sqlite3 shells that write, and copy it "
-        "with `reelkeeper backup`, which locks nobody out"
+        f"another process holds it locked{_holders(_beside(path)[1], _WRITERS_LOCKS)}; end sqlite3 shells that write, "
+        "and copy it with `reelkeeper backup`, which locks nobody out"
     ),
     "SQLITE_READONLY": lambda path: f"let the service write {path} and its folder, on a disk that is not read-only",
     "SQLITE_IOERR": lambda path: (

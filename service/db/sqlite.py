@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -20,7 +21,7 @@ import aiosqlite
 
 from service.clock import Clock
 from service.db import Row, Tx, load_queries
-from service.db.guard import Guard, Limits, unusable_now
+from service.db.guard import Guard, Limits, unusable_now, why_not_create, why_not_open
 from service.disk import make_folder
 from service.errors import ConfigurationError, StoreUnavailableError
 
@@ -35,10 +36,11 @@ class SQLiteDatabase:
     """A `Database` in one file. Open it with `open`, which also migrates it."""
 
     def __init__(
-        self, path: Path, writer: aiosqlite.Connection, reader: aiosqlite.Connection, limits: Limits | None = None
+        self, path: Path, descriptor: int, writer: aiosqlite.Connection, reader: aiosqlite.Connection, limits: Limits
     ) -> None:
         self.path = path
-        self._guard = Guard(path, limits or Limits())
+        self._descriptor = descriptor
+        self._guard = Guard(path, descriptor, limits)
         self._writer = writer
         self._reader = reader
         self._queries = load_queries()
@@ -55,24 +57,26 @@ class SQLiteDatabase:
         """
         if sqlite3.sqlite_version_info < _OLDEST:
             raise ConfigurationError([f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed"])
-        uri = _create(path)
+        limits = limits or Limits()
+        uri, descriptor = _file(path)
         writer = reader = None
         try:
-            usual = (limits or Limits()).log_usual
+            await asyncio.to_thread(_allow, path, descriptor)
             writer = await _connect(path)
-            await _on_thread(writer, lambda connection: _prepare(connection, clock, usual))
+            await _on_thread(writer, lambda connection: _prepare(connection, clock, limits.log_usual))
             reader = await _connect(f"{uri}?mode=ro")
-            await _on_thread(reader, _dress)
+            await _on_thread(reader, _begin_reading)
         except BaseException as error:
             for connection in (writer, reader):
                 if connection is not None:
                     await connection.close()
+            os.close(descriptor)
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CANTOPEN")):
                 raise _unusable(path, str(error)) from error
             if isinstance(error, sqlite3.DatabaseError):
                 raise unusable_now(path, error) from error
             raise
-        return cls(path, writer, reader, limits)
+        return cls(path, descriptor, writer, reader, limits)
 
     async def run(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction that waiting works share; return its value after the commit is durable."""
@@ -91,6 +95,7 @@ class SQLiteDatabase:
             raise StoreUnavailableError(f"the database {self.path} is closed")
 
         def snapshot(connection: sqlite3.Connection) -> T:
+            self._guard.admit_reader()
             connection.execute("BEGIN")
             try:
                 return work(_SQLiteTx(connection, self._queries))
@@ -113,8 +118,13 @@ class SQLiteDatabase:
             if self._committing is not None:
                 await asyncio.shield(self._committing)
         finally:
-            await self._reader.close()
-            await self._writer.close()
+            # Who closes last empties the log into the file and deletes it, unless it cannot write.
+            last_reads = self._guard.keeps_log()
+            for connection in (self._writer, self._reader) if last_reads else (self._reader, self._writer):
+                await connection.close()
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+            self._descriptor = -1
 
     async def _commit_waiting(self) -> None:
         while self._waiting:
@@ -213,17 +223,26 @@ async def _on_thread(connection: aiosqlite.Connection, work: Callable[[sqlite3.C
     return result
 
 
-def _create(path: Path) -> str:
-    """Make sure that the file is there; return its URI."""
+def _file(path: Path) -> tuple[str, int]:
+    """Make sure that the file is there; return its URI, and a descriptor, to be closed after SQLite closed the file."""
     try:
         make_folder(path.absolute().parent)  # SQLite itself syncs only the folder that the file is in
-        # Never opened when it exists: closing it again would drop the locks that SQLite holds on it in this process.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    except FileExistsError:
-        pass
+        uri = path.absolute().as_uri()
+        for _ in range(2):  # somebody may make it between our looks
+            with suppress(FileNotFoundError):
+                return uri, os.open(path, os.O_RDONLY)
+            reason = why_not_create(path)
+            if reason is None:
+                return uri, os.open(path.resolve(), os.O_CREAT | os.O_RDWR, 0o600)
     except OSError as error:
         raise _unusable(path, error.strerror or str(error)) from error
-    return path.absolute().as_uri()
+    raise ConfigurationError([f"REELKEEPER_DATABASE: {reason}"])
+
+
+def _allow(path: Path, descriptor: int) -> None:
+    reason = why_not_open(path, descriptor)
+    if reason is not None:
+        raise ConfigurationError([f"REELKEEPER_DATABASE: {reason}"])
 
 
 def _unusable(path: Path, reason: str) -> ConfigurationError:
@@ -256,6 +275,11 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def _begin_reading(connection: sqlite3.Connection) -> None:
+    _dress(connection)
+    connection.execute("PRAGMA schema_version").fetchone()  # from now on it has the file open
 
 
 def _dress(connection: sqlite3.Connection) -> None:

@@ -211,3 +211,30 @@ def test_a_copy_is_on_disk_before_it_has_its_name_and_its_name_before_it_counts(
     [(part, early), (folder, late)] = synced
     assert part.startswith(".copy.db.")
     assert (folder, early, late) == (tmp_path.name, False, True)
+
+
+@pytest.mark.usefixtures("database")
+def test_what_killed_backups_to_the_same_file_left_is_removed_and_nothing_else(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    old = [".copy.db.abcd_123.part", ".copy.db.abcd_124.part-journal"]
+    others = [".copy.db.abcd_12.part", ".copy.db.ABCD_123.part", ".copy-db.abcd_123.part", "copy.db.abcd_123.part"]
+    recent = ".copy.db.abcd_125.part"
+    for name in (*old, *others, recent):
+        (folder / name).write_text("x")
+        os.utime(folder / name, (0, 0)) if name != recent else None
+    (folder / ".copy.db.abcd_126.part").mkdir()
+    os.utime(folder / ".copy.db.abcd_126.part", (0, 0))
+    back_up(path, folder / "copy.db", taken_at=TAKEN_AT)
+    assert {each.name for each in folder.iterdir()} == {*others, recent, ".copy.db.abcd_126.part", "copy.db"}
+
+
+@pytest.mark.usefixtures("database")
+def test_a_link_to_nothing_is_replaced_only_when_that_is_wished(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(tmp_path / "unmounted" / "copy.db")
+    with pytest.raises(FileExistsError, match=r"link\.db is there already; name another file, or replace it with"):
+        back_up(path, link, taken_at=TAKEN_AT)
+    assert link.is_symlink()
+    back_up(path, link, taken_at=TAKEN_AT, overwrite=True)
+    assert ask(link, "SELECT taken_at FROM backups") == [TAKEN_AT]

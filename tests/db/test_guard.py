@@ -297,7 +297,7 @@ async def test_a_damaged_file_takes_nothing_more(path: Path) -> None:
 
 def test_a_rule_that_was_broken_is_no_fault_of_the_file(path: Path) -> None:
     path.touch()
-    watch = guard.Guard(path, Limits())
+    watch = guard.Guard(path, -1, Limits())
     for error in (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError, KeyError):
         with pytest.raises(error), watch.blame():
             raise error("x")
