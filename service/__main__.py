@@ -27,6 +27,7 @@ from service.stage import USUAL_PORT, demonstrate, manual, playing
 _LARGEST_PORT = 65_535
 _HERE = "127.0.0.1"
 _SANDBOX_SECRET = "sandbox-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages
+_SANDBOX_KEY = "sk-sandbox-any-key-will-do"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(keys.app, name="keys")
@@ -116,7 +117,7 @@ def sandbox(
             with _explained(host, port, "choose another one with --port or --host"):
                 stand_in = playing(host, port, webhook_secret, api_key=api_key, speed=speed)
                 url = await stack.enter_async_context(stand_in)
-            typer.echo(manual(url, api_key or "any", webhook_secret))
+            typer.echo(manual(url, api_key or _SANDBOX_KEY, webhook_secret))
             await stop.wait()
 
     run_loop(run())

@@ -23,6 +23,7 @@ from service.sandbox import Sandbox, serving
 from service.sandbox.demo import Demo
 
 USUAL_PORT = 8080  # of a service on this machine
+_KEY = "sk-sandbox-demo"  # for the sandbox, which takes any
 _SECRET = "demo-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages
 # The demonstration's jobs take seconds, so it is polled by the second, and silence is judged soon.
 _MANNERS = Manners(first_poll_ms=4_000, poll_every_ms=1_000, retention_ms=86_400_000, per_minute=6_000, burst=100)
@@ -121,10 +122,10 @@ def _settings(folder: Path, url: str, sandbox_url: str) -> Config:
             "REELKEEPER_JOB_DEADLINE": str(_DEADLINE),
             "REELKEEPER_ALLOWED_PRIVATE_HOSTS": _elsewhere(sandbox_url),
             "OPENROUTER_BASE_URL": f"{sandbox_url}/api/v1",
-            "OPENROUTER_API_KEY": "demo",
+            "OPENROUTER_API_KEY": _KEY,
             "OPENROUTER_WEBHOOK_SECRET": _SECRET,
             "LLMGATEWAY_BASE_URL": f"{sandbox_url}/v1",
-            "LLMGATEWAY_API_KEY": "demo",
+            "LLMGATEWAY_API_KEY": _KEY,
         }
     )
 

@@ -20,7 +20,6 @@ _MOST_BYTES = 8 * 1_048_576
 _MOST_MODELS = 2_000
 _LONGEST_ENTRY = 65_536  # bytes
 _DEEPEST_ENTRY = 16  # levels of lists and objects
-_SHORTEST_SECRET = 16  # characters: a shorter key is none of a real account, and may be part of any word
 _MOST_VALUES = 200  # of one list
 _LONGEST_VALUE = 100  # characters
 _LONGEST_DURATION = 86_400  # s
@@ -42,7 +41,6 @@ async def models(
 ) -> Sequence[Model] | Unanswered:
     """Ask for the list at `url` and `read` each entry of it, which comes without our key, should it be quoted.
 
-    A key to a sandbox, such as `sandbox`, is no secret: to hide it would spoil the names of models.
     `reset` names a header that tells when a rate limit ends. Of models with one id, the first is kept.
     """
     request = client.build_request("GET", url, headers=wire.request_headers(api_key))
@@ -53,13 +51,12 @@ async def models(
     if answer.status != httpx.codes.OK:
         reset = reset if answer.status == httpx.codes.TOO_MANY_REQUESTS else None
         return Unanswered(f"HTTP {answer.status}", retry_after_ms(answer.headers, now_ms, reset))
-    secret = (api_key,) if len(api_key) >= _SHORTEST_SECRET else ()
-    data = wire.mapping(wire.decode(wire.hidden(answer.body, secret))).get("data")
+    data = wire.mapping(wire.decode(answer.body)).get("data")
     if not isinstance(data, list):
         return Unanswered("HTTP 200 without a list of models")
     found: dict[str, Model] = {}
     for each in data:
-        entry = _entry(each)
+        entry = _entry(each, api_key)
         model = None if entry is None else read(entry)
         if model is not None:
             found.setdefault(model.id, model)
@@ -101,24 +98,26 @@ def flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _entry(value: object) -> dict[str, Any] | None:
-    """Return an entry that can be kept and passed on as JSON, else None."""
+def _entry(value: object, api_key: str) -> dict[str, Any] | None:
+    """Return an entry that can be kept and passed on as JSON, else None. What hides our key leaves its id."""
     try:
-        entry = _clean(value, _DEEPEST_ENTRY)
+        entry = _clean(value, _DEEPEST_ENTRY, api_key)
+        if isinstance(entry, dict) and isinstance(value, dict) and "id" in value:
+            entry["id"] = _clean(value["id"], _DEEPEST_ENTRY, "")
         size = len(json.dumps(entry, ensure_ascii=False, allow_nan=False).encode())
     except ValueError:
         return None
     return entry if isinstance(entry, dict) and size <= _LONGEST_ENTRY else None
 
 
-def _clean(value: object, levels: int) -> Any:  # noqa: ANN401 - whatever JSON can be
-    """Return the value with no credentials in its URLs. Raises ValueError when it is nested too deeply."""
+def _clean(value: object, levels: int, api_key: str) -> Any:  # noqa: ANN401 - whatever JSON can be
+    """Return the value without our key and credentials in URLs. Raises ValueError when it is nested too deeply."""
     if isinstance(value, str):
-        return _CREDENTIALS.sub("", value)
+        return _CREDENTIALS.sub("", wire.hidden(value, (api_key,)))
     if not isinstance(value, dict | list):
         return value
     if not levels:
         raise ValueError("nested too deeply")
     if isinstance(value, list):
-        return [_clean(each, levels - 1) for each in value]
-    return {key: _clean(each, levels - 1) for key, each in value.items()}
+        return [_clean(each, levels - 1, api_key) for each in value]
+    return {wire.hidden(key, (api_key,)): _clean(each, levels - 1, api_key) for key, each in value.items()}

@@ -184,8 +184,8 @@ class LLMGateway:
             content=wire.encode(_body(job.request, callback_url, secret)),
         )
         hide = (callback_url, callback_url.rpartition("/")[2], secret, self._api_key)
-        answer = await wire.submit(self._client, request, seconds=self.submit_seconds, hide=hide)
-        return self._judge(answer) if isinstance(answer, Answer) else answer
+        answer = await wire.submit(self._client, request, seconds=self.submit_seconds)
+        return self._judge(answer, hide) if isinstance(answer, Answer) else answer
 
     async def poll(self, provider_job_id: str) -> Report | Unanswered:
         """Ask for the job; anything but a 200 with a status word is no answer. Answers may be two seconds old."""
@@ -195,12 +195,11 @@ class LLMGateway:
             request,
             seconds=self.poll_seconds,
             now_ms=self._clock.now(),
-            hide=(self._api_key,),
             reset=_RESET,
         )
         if isinstance(found, Unanswered):
             return found
-        return _report(found) or Unanswered("HTTP 200 without a status")
+        return _report(found, (self._api_key,)) or Unanswered("HTTP 200 without a status")
 
     def receive(self, callback: Callback) -> Report | Hint | Unrelated:
         """Verify with this job's own secret and read `video.completed` or `video.failed`.
@@ -210,12 +209,12 @@ class LLMGateway:
         secrets = self._vault.callback_secrets(callback.job_id)
         keys = [signing.key_of(secret) for secret in secrets]
         signing.verify_standard(keys, callback.headers, callback.body, callback.received_at)
-        event_type, event = wire.event(callback.body, hide=(self._api_key, *secrets))
+        event_type, event = wire.event(callback.body)
         if event_type not in ("video.completed", "video.failed"):
             return Unrelated(event_type)
         if event.get("id") != callback.headers[signing.WEBHOOK_ID]:
             raise BadCallbackError("the body's id must be the one in webhook-id")
-        report = _report(wire.mapping(event.get("data")))
+        report = _report(wire.mapping(event.get("data")), (self._api_key, *secrets))
         if report is None or report.provider_job_id is None:
             raise BadCallbackError("data must hold the job's id and status")
         # `video.failed` stands for every end without a video; which one it was is said by data.status alone.
@@ -240,16 +239,16 @@ class LLMGateway:
     def _job_url(self, provider_job_id: str) -> str:
         return f"{self._videos}/{quote(provider_job_id, safe='')}"
 
-    def _judge(self, answer: Answer) -> Submission:
+    def _judge(self, answer: Answer, hide: Sequence[str]) -> Submission:
         if httpx.codes.is_success(answer.status):
             data = wire.mapping(wire.decode(answer.body))
             provider_job_id = wire.job_id(data.get("id"))
             if provider_job_id is None:
                 return InDoubt(f"HTTP {answer.status} without a job id")
-            return Accepted(provider_job_id, _report(data) or Report(Status.RUNNING, "", provider_job_id))
+            return Accepted(provider_job_id, _report(data, hide) or Report(Status.RUNNING, "", provider_job_id))
         if answer.status == httpx.codes.NOT_FOUND and answer.body == b"404 Not Found":
             return Refused(_NO_SUCH_ADDRESS)
-        complaint = _complaint(answer)
+        complaint = _complaint(answer, hide)
         if complaint is not None and answer.status in verdicts.REFUSALS:
             return Refused(verdicts.refusal(answer.status, complaint, _SENTENCES))
         busy = frozenset({503, 529})  # 529: the gateway sheds load
@@ -288,9 +287,9 @@ def _body(request: VideoRequest, callback_url: str, callback_secret: str) -> dic
     return {key: value for key, value in own.items() if value not in (None, [])} | dict(request.provider_options)
 
 
-def _report(data: Mapping[str, Any]) -> Report | None:
+def _report(data: Mapping[str, Any], hide: Sequence[str]) -> Report | None:
     """Read the job object that polls, submissions and callbacks share; None without a status word."""
-    word = wire.words(data.get("status"), 100)
+    word = wire.status_word(data.get("status"), _STATUSES, hide)
     if word is None:
         return None
     status = _STATUSES.get(word, Status.RUNNING)
@@ -302,17 +301,17 @@ def _report(data: Mapping[str, Any]) -> Report | None:
         provider_job_id=wire.job_id(data.get("id")),
         outputs=(Output(0),) if status is Status.COMPLETED else (),
         cost=cost,
-        error=_job_error(status, data.get("error"), cost),
+        error=_job_error(status, data.get("error"), cost, hide),
     )
 
 
-def _job_error(status: Status, error: object, cost: float | None) -> JobError | None:
+def _job_error(status: Status, error: object, cost: float | None, hide: Sequence[str]) -> JobError | None:
     """Read `{code?, message?, details?}`, where `details` is the upstream's error of the same form."""
     code = message = None
     level = wire.mapping(error)
     for _ in range(_DEEPEST_ERROR):
-        code = code or wire.words(level.get("code"), 200)
-        message = message or wire.words(level.get("message"))
+        code = code or wire.words(level.get("code"), 200, hide=hide)
+        message = message or wire.words(level.get("message"), hide=hide)
         level = wire.mapping(level.get("details"))
     found = verdicts.ended("LLM Gateway", status, code, message, cost)
     if found is not None and status is Status.FAILED and code in _GAVE_UP:
@@ -321,24 +320,24 @@ def _job_error(status: Status, error: object, cost: float | None) -> JobError | 
     return found
 
 
-def _complaint(answer: Answer) -> verdicts.Complaint | None:
+def _complaint(answer: Answer, hide: Sequence[str]) -> verdicts.Complaint | None:
     """Read the schema checker's error, or the one of all else: `{"error": {"message", "type", "param", "code"}}`."""
     error = wire.mapping(wire.mapping(wire.decode(answer.body)).get("error"))
     if error.get("name") == "ZodError":
-        return verdicts.Complaint("ZodError", _issues(wire.items(error.get("issues"))))
-    message = wire.words(error.get("message"))
+        return verdicts.Complaint("ZodError", _issues(wire.items(error.get("issues")), hide))
+    message = wire.words(error.get("message"), hide=hide)
     if message is None or not isinstance(error.get("type"), str):
         return None
-    return verdicts.Complaint(wire.words(error.get("code"), 200), message)
+    return verdicts.Complaint(wire.words(error.get("code"), 200, hide=hide), message)
 
 
-def _issues(issues: Sequence[object]) -> str:
+def _issues(issues: Sequence[object], hide: Sequence[str]) -> str:
     """Return every mistake that the schema checker found, each with the path of its field."""
     found = []
     for issue in map(wire.mapping, issues):
         path = ".".join(str(step) for step in wire.items(issue.get("path")) if isinstance(step, str | int))
-        found.append(f"{path}: {wire.words(issue.get('message'))}")
-    return wire.words("; ".join(found)) or "the request does not fit the schema"
+        found.append(f"{path}: {wire.words(issue.get('message'), hide=hide)}")
+    return wire.words("; ".join(found), hide=hide) or "the request does not fit the schema"
 
 
 def _model(entry: Mapping[str, Any]) -> Model | None:

@@ -122,18 +122,16 @@ class OpenRouter:
             content=wire.encode(_body(job.request, callback_url)),
         )
         hide = (callback_url, callback_url.rpartition("/")[2], self._api_key)
-        answer = await wire.submit(self._client, request, seconds=self.submit_seconds, hide=hide)
-        return self._judge(answer) if isinstance(answer, Answer) else answer
+        answer = await wire.submit(self._client, request, seconds=self.submit_seconds)
+        return self._judge(answer, hide) if isinstance(answer, Answer) else answer
 
     async def poll(self, provider_job_id: str) -> Report | Unanswered:
         """Ask for the job; anything but a 200 with a status word is no answer."""
         request = self._client.build_request("GET", self._job_url(provider_job_id), headers=self._headers)
-        found = await wire.poll(
-            self._client, request, seconds=self.poll_seconds, now_ms=self._clock.now(), hide=(self._api_key,)
-        )
+        found = await wire.poll(self._client, request, seconds=self.poll_seconds, now_ms=self._clock.now())
         if isinstance(found, Unanswered):
             return found
-        return _report(found) or Unanswered("HTTP 200 without a status")
+        return _report(found, (self._api_key,)) or Unanswered("HTTP 200 without a status")
 
     def receive(self, callback: Callback) -> Report | Hint | Unrelated:
         """Verify and read `video.generation.*`; other genuine types (`batch.*` of a shared default URL) are left alone.
@@ -144,10 +142,10 @@ class OpenRouter:
             return Hint()
         header = callback.headers.get(signing.OPENROUTER_SIGNATURE)
         signing.verify_openrouter(self._keys, header, callback.body, callback.received_at)
-        event_type, event = wire.event(callback.body, hide=(self._api_key,))
+        event_type, event = wire.event(callback.body)
         if not event_type.startswith(_EVENTS):
             return Unrelated(event_type)
-        report = _report(wire.mapping(event.get("data")))
+        report = _report(wire.mapping(event.get("data")), (self._api_key,))
         if report is None or report.provider_job_id is None:
             raise BadCallbackError("data must hold the job's id and status")
         if _meaning(event_type.removeprefix(_EVENTS)) is not report.status:
@@ -173,15 +171,15 @@ class OpenRouter:
     def _job_url(self, provider_job_id: str) -> str:
         return f"{self._videos}/{quote(provider_job_id, safe='')}"
 
-    def _judge(self, answer: Answer) -> Submission:
+    def _judge(self, answer: Answer, hide: Sequence[str]) -> Submission:
         if httpx.codes.is_success(answer.status):
             # 202 is documented; any other success that names the job has been accepted just as well.
             data = wire.mapping(wire.decode(answer.body))
             provider_job_id = wire.job_id(data.get("id"))
             if provider_job_id is None:
                 return InDoubt(f"HTTP {answer.status} without a job id")
-            return Accepted(provider_job_id, _report(data) or Report(Status.RUNNING, "", provider_job_id))
-        complaint = _complaint(answer)
+            return Accepted(provider_job_id, _report(data, hide) or Report(Status.RUNNING, "", provider_job_id))
+        complaint = _complaint(answer, hide)
         if complaint is not None and answer.status in verdicts.REFUSALS:
             return Refused(verdicts.refusal(answer.status, complaint, _SENTENCES))
         wait_ms = retry_after_ms(answer.headers, self._clock.now())
@@ -215,9 +213,9 @@ def _meaning(word: str) -> Status:
     return _STATUSES.get(word, Status.RUNNING)
 
 
-def _report(data: Mapping[str, Any]) -> Report | None:
+def _report(data: Mapping[str, Any], hide: Sequence[str]) -> Report | None:
     """Read the job object that polls, submissions and callbacks share; None without a status word."""
-    word = wire.words(data.get("status"), 100)
+    word = wire.status_word(data.get("status"), _STATUSES, hide)
     if word is None:
         return None
     status = _meaning(word)
@@ -227,38 +225,39 @@ def _report(data: Mapping[str, Any]) -> Report | None:
         word=word,
         understood=word in _STATUSES,
         provider_job_id=wire.job_id(data.get("id")),
-        outputs=_outputs(data) if status is Status.COMPLETED else (),
+        outputs=_outputs(data, hide) if status is Status.COMPLETED else (),
         cost=cost,
-        error=verdicts.ended("OpenRouter", status, None, _error_text(data.get("error")), cost),
+        error=verdicts.ended("OpenRouter", status, None, _error_text(data.get("error"), hide), cost),
     )
 
 
-def _outputs(data: Mapping[str, Any]) -> tuple[Output, ...]:
+def _outputs(data: Mapping[str, Any], hide: Sequence[str]) -> tuple[Output, ...]:
     """Count the outputs. `unsigned_urls` need our key, so only their number counts; `urls` are signed and need none."""
     unsigned, signed = wire.items(data.get("unsigned_urls")), wire.items(data.get("urls"))
     count = min(max(len(unsigned), len(signed), 1), _MOST_OUTPUTS)
     expires_at = wire.time_ms(data.get("expires_at"))
-    urls = [_url(value) for value in signed[:count]] + [None] * count
+    urls = [_url(value, hide) for value in signed[:count]] + [None] * count
     return tuple(Output(index, urls[index], expires_at) for index in range(count))
 
 
-def _url(value: object) -> str | None:
+def _url(value: object, hide: Sequence[str]) -> str | None:
     usable = isinstance(value, str) and value.startswith(("https://", "http://")) and len(value) <= _LONGEST_URL
-    return wire.words(value, _LONGEST_URL) if usable else None
+    # One that holds our key is not kept, and not changed: the video is at the content proxy, too.
+    return wire.words(value, _LONGEST_URL) if usable and wire.hidden(str(value), hide) == value else None
 
 
-def _error_text(error: object) -> str | None:
+def _error_text(error: object, hide: Sequence[str]) -> str | None:
     # The reference says a string; an object is what other gateways with this dialect send.
-    return wire.words(wire.mapping(error).get("message", error))
+    return wire.words(wire.mapping(error).get("message", error), hide=hide)
 
 
-def _complaint(answer: Answer) -> verdicts.Complaint | None:
+def _complaint(answer: Answer, hide: Sequence[str]) -> verdicts.Complaint | None:
     """Read `{"error": {"code": <int>, "message": <str>, "metadata"?: {"error_type"?}}}`, their only error shape."""
     error = wire.mapping(wire.mapping(wire.decode(answer.body)).get("error"))
-    code, message = error.get("code"), wire.words(error.get("message"))
+    code, message = error.get("code"), wire.words(error.get("message"), hide=hide)
     if isinstance(code, bool) or not isinstance(code, int) or message is None:
         return None
-    error_type = wire.words(wire.mapping(error.get("metadata")).get("error_type"), 200)
+    error_type = wire.words(wire.mapping(error.get("metadata")).get("error_type"), 200, hide=hide)
     return verdicts.Complaint(error_type or str(code), message)
 
 

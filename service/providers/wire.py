@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -19,6 +18,8 @@ from service.outbound import Answer, ask, retry_after_ms
 from service.providers import InDoubt, TurnedAway, Unanswered
 
 _MOST_TEXT = 2000
+_LONGEST_WORD = 100
+_SHORTEST_SECRET = 8  # characters: what is shorter may be part of any word, and no real account has such a key
 _LATEST_S = 100_000_000_000  # the year 5138; larger is not a time in seconds
 _MOST_COST = 1_000_000  # USD; larger is not the price of a video
 _KEY = re.compile(r"[!-~]+", re.ASCII)
@@ -97,41 +98,52 @@ def items(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def hidden(body: bytes, secrets: Iterable[str]) -> bytes:
-    """Return a provider's text without our own secrets, which an error of theirs may quote.
+def hidden(text: str, secrets: Iterable[str]) -> str:
+    """Return a provider's text for people without our own secrets, which an error of theirs may quote.
 
-    Before it is read and cut: what is left of a secret at a cut could not be found.
+    Only text for people, and only what was parsed before: in a body, a key that is a word would take ids, addresses and
+    status words with it. And before it is cut: what is left of a secret at a cut could not be found.
     """
     for secret in secrets:
-        body = body.replace(secret.encode(), b"[hidden]")
-        if b"\\" in body:
-            body = _spelt(secret).sub(b"[hidden]", body)
-    return body
+        if len(secret) < _SHORTEST_SECRET:
+            continue
+        text = text.replace(secret, "[hidden]")
+        if "\\" in text:
+            text = _spelt(secret).sub("[hidden]", text)
+    return text
 
 
-def _spelt(secret: str) -> re.Pattern[bytes]:
-    r"""Return what finds a text however JSON spells its characters: `/`, `\/`, `\u002f`."""
+def _spelt(secret: str) -> re.Pattern[str]:
+    r"""Return what finds a text however JSON within a text spells its characters: `/`, `\/`, `\u002f`."""
     spelt = [rf"(?:{re.escape(each)}|\\(?:{re.escape(each)}|u(?i:{ord(each):04x})))" for each in secret]
-    return re.compile("".join(spelt).encode())
+    return re.compile("".join(spelt))
 
 
-def event(body: bytes, hide: Iterable[str]) -> tuple[str, dict[str, Any]]:
-    """Return the type of a verified callback, and the callback, without the secrets in `hide`.
+def event(body: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the type of a verified callback, and the callback.
 
     Raises BadCallbackError when it is not a JSON object with a type.
     """
-    found = decode(hidden(body, hide))
+    found = decode(body)
     event_type = words(mapping(found).get("type"), 200)
     if found is None or event_type is None:
         raise BadCallbackError("the body must be a JSON object with a type")
     return event_type, found
 
 
-def words(value: object, limit: int = _MOST_TEXT) -> str | None:
-    """Return a text of theirs, cut at `limit` characters and fit to be stored (no lone surrogates)."""
+def words(value: object, limit: int = _MOST_TEXT, *, hide: Iterable[str] = ()) -> str | None:
+    """Return a text of theirs, cut at `limit` characters and fit to be stored (no lone surrogates).
+
+    What people read comes without the secrets in `hide`.
+    """
     if not isinstance(value, str) or not value:
         return None
-    return value[:limit].encode(errors="replace").decode()
+    return hidden(value, hide)[:limit].encode(errors="replace").decode()
+
+
+def status_word(value: object, known: Container[str], hide: Iterable[str]) -> str | None:
+    """Return a job's status word: one of the `known` as it is, any other one as a text of theirs."""
+    return value if isinstance(value, str) and value in known else words(value, _LONGEST_WORD, hide=hide)
 
 
 def job_id(value: object) -> str | None:
@@ -154,16 +166,10 @@ def time_ms(value: object) -> int | None:
     return value * 1000
 
 
-async def submit(
-    client: httpx.AsyncClient, request: httpx.Request, *, seconds: float, hide: Iterable[str]
-) -> Answer | TurnedAway | InDoubt:
-    """Make the paid call once. Without a connection nothing was sent; any later break may have hidden an acceptance.
-
-    The answer comes without the secrets in `hide`.
-    """
+async def submit(client: httpx.AsyncClient, request: httpx.Request, *, seconds: float) -> Answer | TurnedAway | InDoubt:
+    """Make the paid call once. Without a connection nothing was sent; any later break may have hidden an acceptance."""
     try:
-        answer = await ask(client, request, seconds=seconds)
-        return replace(answer, body=hidden(answer.body, hide))
+        return await ask(client, request, seconds=seconds)
     except _NOTHING_SENT as error:
         return TurnedAway(f"no connection ({type(error).__name__})")
     except httpx.HTTPError as error:
@@ -188,10 +194,9 @@ async def poll(
     *,
     seconds: float,
     now_ms: int,
-    hide: Iterable[str],
     reset: str | None = None,
 ) -> dict[str, Any] | Unanswered:
-    """Ask for a job and return its JSON object, without the secrets in `hide`; whatever else comes is no answer."""
+    """Ask for a job and return its JSON object; whatever else comes is no answer."""
     try:
         answer = await ask(client, request, seconds=seconds)
     except httpx.HTTPError as error:
@@ -199,5 +204,5 @@ async def poll(
     if answer.status != httpx.codes.OK:
         reset = reset if answer.status == httpx.codes.TOO_MANY_REQUESTS else None
         return Unanswered(f"HTTP {answer.status}", retry_after_ms(answer.headers, now_ms, reset))
-    found = decode(hidden(answer.body, hide))
+    found = decode(answer.body)
     return Unanswered("HTTP 200 without a JSON object") if found is None else found

@@ -124,8 +124,11 @@ def test_check_ends_with_0_when_the_service_is_well(shell: Shell) -> None:
     assert [line[:4] for line in result.stdout.splitlines()] == ["ok  ", "note", *["ok  "] * 3]
 
 
-def test_the_lines_of_the_sandbox_point_a_service_at_it(shell: Shell) -> None:
-    options = ("--port", "0", "--webhook-secret", "it's-a-secret", "--api-key", "key$HOME")
+@pytest.mark.parametrize(
+    ("options", "key"), [((), "sk-sandbox-any-key-will-do"), (("--api-key", "key$HOME"), "key$HOME")]
+)
+def test_the_lines_of_the_sandbox_point_a_service_at_it(shell: Shell, options: tuple[str, ...], key: str) -> None:
+    options = ("--port", "0", "--webhook-secret", "it's-a-secret", *options)
     with shell.started("sandbox", *options) as process:
         assert process.stdout is not None
         said = ""
@@ -142,7 +145,7 @@ def test_the_lines_of_the_sandbox_point_a_service_at_it(shell: Shell) -> None:
         config = Config.read(env)
         assert config.allowed_private_hosts == {env["OPENROUTER_BASE_URL"][7:-7].replace("127.0.0.1", "localhost")}
         assert env["OPENROUTER_WEBHOOK_SECRET"] == "it's-a-secret"
-        assert env["OPENROUTER_API_KEY"] == env["LLMGATEWAY_API_KEY"] == "key$HOME"
+        assert env["OPENROUTER_API_KEY"] == env["LLMGATEWAY_API_KEY"] == key
         for base, path in (("OPENROUTER_BASE_URL", "/videos/models"), ("LLMGATEWAY_BASE_URL", "/models")):
             assert httpx.get(env[base] + path, trust_env=False).status_code == 200
         process.terminate()
