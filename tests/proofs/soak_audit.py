@@ -136,7 +136,7 @@ class Audit:
         ended = (State(job["state"]), job["error_code"])
         if diary.cancelled == 200:
             self._count("cancelled by their callers")
-            if job["state"] != State.CANCELLED or made:
+            if job["state"] != State.CANCELLED or (made and ending.state is not State.CANCELLED):  # by its provider
                 self.findings.note(TOLD_WRONG, job["id"], f"its cancellation was confirmed, and it is {ended}")
         elif ended == (State.FAILED, ErrorCode.SUBMISSION_UNKNOWN) and job["doubts"]:
             silent = not made or made[0].behaviour.tell in {Tell.NEVER, Tell.FORGED, Tell.STALE}
