@@ -128,7 +128,7 @@ def _note(part: Path, taken_at: int) -> None:
 def _blame(database: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, PermissionError) as error:
         raise StoreUnavailableError(
             f"{database} could not be copied ({error}): check that it is a database, its permissions, and the room on "
             "the disk of the copy"

@@ -238,3 +238,15 @@ def test_a_link_to_nothing_is_replaced_only_when_that_is_wished(path: Path, tmp_
     assert link.is_symlink()
     back_up(path, link, taken_at=TAKEN_AT, overwrite=True)
     assert ask(link, "SELECT taken_at FROM backups") == [TAKEN_AT]
+
+
+@pytest.mark.usefixtures("database")
+def test_a_database_that_may_not_be_read_is_told_as_such(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(_path: Path, _descriptor: int) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(backup, "why_not_open", forbidden)  # the tests may be run by somebody who may read everything
+    with pytest.raises(StoreUnavailableError, match=r"reelkeeper\.db could not be copied .*denied.*its permissions"):
+        back_up(path, tmp_path / "copy.db", taken_at=TAKEN_AT)

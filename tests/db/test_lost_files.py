@@ -17,6 +17,7 @@ import pytest
 
 from service.clock import ManualClock
 from service.db import guard
+from service.db import sqlite as module
 from service.db.backup import back_up
 from service.db.sqlite import SQLiteDatabase
 from service.errors import ConfigurationError, StoreUnavailableError
@@ -182,6 +183,29 @@ async def test_a_link_to_a_file_that_is_away_makes_none_beside_its_log(path: Pat
     beside(path, "-shm").unlink()
     assert f"{path}-shm, through which" in await refusal(database)
     await database.close()
+
+
+async def test_a_file_that_another_process_makes_while_we_look_is_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acked = list[str]()
+    look = guard.why_not_create
+
+    def slow(path: Path) -> str | None:
+        acked.extend(killed(path))
+        return look(path)
+
+    monkeypatch.setattr(module, "why_not_create", slow)
+    found = await reopened(path)
+    assert acked
+    assert set(acked) <= set(found)
+
+
+def test_a_file_that_cannot_be_looked_into_is_left_to_sqlite_to_judge(path: Path) -> None:
+    path.touch()
+    watch = guard.Guard(path, -1, guard.Limits(reserve=0))
+    watch.admit_reader()
+    assert watch.trouble() is None
 
 
 # Backups in the wrong place
