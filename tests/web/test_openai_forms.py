@@ -346,7 +346,7 @@ def test_what_was_not_asked_for_is_told_from_the_video_once_it_is_there(job: Job
 def test_it_is_read_by_a_client_of_llm_gateway(job: Job, state: State, status: Status) -> None:
     """As our own adapter reads what that gateway says."""
     error = ERROR if status is Status.FAILED else None
-    report = llmgateway._report(FORMS.video(replace(job, state=state, error=error, cost=0.5)))
+    report = llmgateway._report(FORMS.video(replace(job, state=state, error=error, cost=0.5)), ())
     assert report is not None
     assert (report.status, report.understood, report.provider_job_id, report.cost) == (status, True, job.id, 0.5)
     assert (report.error is None) is (error is None)
