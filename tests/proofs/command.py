@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 from tests.proofs.tables import show
@@ -42,5 +42,6 @@ def carry_out(proof: Callable[[], bool]) -> NoReturn:
     sys.exit(0 if kept else 1)
 
 
-def _interrupt(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGINT)  # which asyncio turns into the cancellation of everything
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    handler = signal.getsignal(signal.SIGINT)  # asyncio's cancels everything; a job in the background has none
+    (handler if callable(handler) else signal.default_int_handler)(number, frame)
