@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib
+import logging
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ def _fuzz(name: str, seconds: int, folder: Path) -> None:
         "-verbosity=1",
         str(corpus),
     ]
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is no HTTP is told there, each time
     atheris.Setup([sys.argv[0], *options], target.give)
     atheris.Fuzz()
 

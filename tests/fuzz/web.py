@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -104,7 +103,6 @@ async def _answering(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN4
 
 
 _CONFIG: uvicorn.Config = http_server(_answering).config
-logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is no HTTP is told there, each time
 
 
 def request_on_the_wire(data: bytes) -> None:

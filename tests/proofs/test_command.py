@@ -33,6 +33,7 @@ def test_whoever_ends_a_proof_early_has_it_put_away_what_it_made(
         return True
 
     before = {each: signal.signal(each, signal.SIG_DFL) for each in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)  # a loop may have left its own
     try:
         with pytest.raises(SystemExit) as ended:
             carry_out(proof)

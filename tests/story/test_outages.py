@@ -74,7 +74,7 @@ async def test_a_job_waits_for_storage_however_long_it_is_away(world: World, pro
 
 
 async def test_what_a_dead_process_left_in_storage_is_collected_when_it_is_a_day_old(world: World) -> None:
-    left = world.videos / TENANT / "2026" / "09" / "job_01ab"
+    left = world.videos / TENANT / "2026" / "09" / f"job_{'01ab':0<26}"
     left.mkdir(parents=True)
     then = world.clock.now() / 1000 - 25 * 3600
     for name, written_at in (("0.mp4.0123abcd.part", then), ("1.mp4.0123abcd.part", then + 7200)):
