@@ -16,6 +16,7 @@ from enum import StrEnum
 from urllib.parse import parse_qs, urlsplit
 
 from tests.servers import SeaweedFS, answer
+from tests.turns import Turn
 
 _BLOCK = 65_536
 _DROP_SECONDS = 0.05
@@ -103,7 +104,7 @@ class FaultyBucket:
             yield
         finally:
             listener.close()
-            await asyncio.sleep(0)  # who was let in just before begins to talk
+            await Turn()  # who was let in just before begins to talk
             for task in list(talks):
                 task.cancel()
             await asyncio.gather(*talks, return_exceptions=True)

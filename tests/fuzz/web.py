@@ -31,6 +31,7 @@ from service.web.openrouter_forms import OpenRouterBody
 from service.web.requests import NewJobs
 from tests.fuzz import wires
 from tests.fuzz.running import LOOP
+from tests.turns import Turn
 from tests.web.house import House, open_house
 
 _SIZE = 1_000_000
@@ -117,7 +118,7 @@ def request_on_the_wire(data: bytes) -> None:
             if transport.closed:
                 break
             protocol.data_received(data[at : at + step])
-            await asyncio.sleep(0)
+            await Turn()
         protocol.connection_lost(None)
         tasks = list(protocol.tasks)
         await asyncio.wait(tasks, timeout=5) if tasks else None
