@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from tests.servers import SeaweedFS, seaweedfs
+
+
+@pytest.fixture(autouse=True)
+def _environment_is_left_as_it_was() -> Iterator[None]:
+    """Have the test fail that leaves variables behind, rather than a later one which meets them."""
+    before = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    yield
+    assert {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} == before
 
 
 @pytest.fixture

@@ -174,8 +174,8 @@ async def _patient(case: Case, server: SeaweedFS | None, base: Path) -> AsyncIte
         yield Patient(shelf_behind, settings, str(disk.path), *ills[case.ill])
 
 
-async def measure(outcome: Outcome, server: SeaweedFS | None = None) -> None:
-    """Run one case, and audit it from outside."""
+async def measure(outcome: Outcome, environment: asyncio.Lock, server: SeaweedFS | None = None) -> None:
+    """Run one case, and audit it from outside; who changes the process's own `environment` does so alone."""
     tuning = Tuning(rhythm=_RHYTHM, look_inside=False)
     life = Life(rate=RATE, since=SystemClock().now(), tuning=tuning)
     with tempfile.TemporaryDirectory() as name:
@@ -190,7 +190,8 @@ async def measure(outcome: Outcome, server: SeaweedFS | None = None) -> None:
                 except TimeoutError:
                     outcome.wrong.append(f"it stood still for {_PATIENCE:.0f} s")
                 await _audit(outcome, patient, place, client)
-            await _sweep(outcome, patient)
+            async with environment:
+                await _sweep(outcome, patient)
 
 
 async def _live_through(outcome: Outcome, patient: Patient, place: Place, client: httpx.AsyncClient) -> None:
@@ -289,8 +290,8 @@ async def _sweep(outcome: Outcome, patient: Patient) -> None:
 def run(cases: Sequence[Case]) -> Sequence[Outcome]:
     """Run cases, with an object store of their own if any needs one; the outcomes in their order."""
     with cells.bucket_if(any(case.fault for case in cases)) as server:
-        measuring = cells.measured([Outcome(case) for case in cases], partial(measure, server=server), _AT_ONCE)
-        return asyncio.run(measuring)
+        one = partial(measure, environment=asyncio.Lock(), server=server)
+        return asyncio.run(cells.measured([Outcome(case) for case in cases], one, _AT_ONCE))
 
 
 def main() -> bool:
