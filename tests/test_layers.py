@@ -12,9 +12,9 @@ import pytest
 SERVICE = Path(__file__).parent.parent / "service"
 
 ROWS = (
-    {"model", "errors", "signing", "addresses", "backoff", "clock", "ids", "pace", "containers"},
+    {"model", "errors", "signing", "addresses", "backoff", "clock", "ids", "pace", "containers", "observer"},
     {"disk", "threads"},
-    {"db", "outbound", "vault", "config", "logs"},
+    {"db", "outbound", "vault", "config", "logs", "metrics", "tracing"},
     {"store", "providers", "storage"},
     {"media"},
     {"workers", "web", "sandbox"},
@@ -44,6 +44,9 @@ ONLY_IN: Mapping[str, set[str]] = {
     "uvicorn": {"web", "sandbox", "assembly"},
     "structlog": {"logs", "media", "workers", "web", "sandbox"} | COMPOSING,
     "typer": {"commands", "__main__"},
+    "jinja2": {"web"},
+    "prometheus_client": {"metrics"},
+    "opentelemetry": {"tracing"},
 }
 WITHOUT_IO = ROWS[0]
 IO = {"aiosqlite", "anyio", "asyncio", "http", "httpx", "logging", "os", "pathlib", "requests", "shutil", "socket"} | {

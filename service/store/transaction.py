@@ -41,12 +41,13 @@ class Timing:
 
 
 class Transaction:
-    """A transaction that speaks of jobs: its time, its events, and the states that it moved jobs into."""
+    """A transaction that speaks of jobs: its time, its events, the states to wake for, and jobs that entered one."""
 
     def __init__(self, tx: Tx, now: int) -> None:
         self.one, self.all, self.do = tx.one, tx.all, tx.do
         self.now = now
         self.moved: set[State] = set()
+        self.entries: list[Job] = []
 
     def job(self, job_id: str) -> Job:
         """Read a job that is known to be there; LookupError when it is not."""
@@ -66,6 +67,7 @@ class Transaction:
         if state is State.COMPLETED:  # of all ends the one after which nobody asks for the same again
             self.do("delete_inputs", job_id=job_id)
         job = self.job(job_id)
+        self.entries.append(job)
         if state.final and job.notify_url is not None:
             error = None if job.error is None else dumps(asdict(job.error))
             told = {"tenant": job.tenant, "receiver": receiver_of(job.notify_url), "ended": state, "error": error}
@@ -76,25 +78,34 @@ class Transaction:
 class Ledger:
     """Runs sentences of the domain, and announces the states that they moved jobs into once they are durable.
 
-    `announce` is called on the event loop and must not block.
+    `announce` is called with each such state, and `observe` with each such job, on the event loop; neither may block.
     """
 
-    def __init__(self, db: Database, clock: Clock, announce: Callable[[State], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        db: Database,
+        clock: Clock,
+        announce: Callable[[State], None] = lambda _: None,
+        observe: Callable[[Job], None] = lambda _: None,
+    ) -> None:
         self.db = db
         self.clock = clock
         self.announce = announce
+        self.observe = observe
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in a transaction; return its value after the commit is durable."""
         now = self.clock.now()
 
-        def run(tx: Tx) -> tuple[T, set[State]]:
+        def run(tx: Tx) -> tuple[T, Transaction]:
             transaction = Transaction(tx, now)
-            return work(transaction), transaction.moved
+            return work(transaction), transaction
 
-        value, moved = await self.db.run(run)
-        for state in moved:
+        value, done = await self.db.run(run)
+        for state in done.moved:
             self.announce(state)
+        for job in done.entries:
+            self.observe(job)
         return value
 
 

@@ -1,0 +1,1 @@
+"""Traces for OpenTelemetry, where its packages are installed."""
