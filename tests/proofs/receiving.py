@@ -368,7 +368,7 @@ RECEIVING = (
     row(
         "T10",
         "ready without having written, a backup that is none, half a migration, a replay that doubles",
-        "web/status: ready_means_that_the_database_was_written_to",
+        "web/status/health: ready_means_that_the_database_was_written_to",
         "proofs/backup: a_service_that_goes_on_from_a_backup_breaks_no_promise",
         "db/migrations: a_migration_that_is_interrupted_anywhere_goes_on_from_there",
         "web/actions: a_message_is_sent_again_with_a_new_attempt_beside_the_old_ones",

@@ -91,7 +91,7 @@ async def test_questions_at_the_same_time_share_one_try_and_no_secret_is_told(ho
 
 
 async def test_a_storage_that_hangs_is_ill(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.web.status._PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("service.web.status.health._PROBE_SECONDS", 0.05)
     storage = Slow.open(str(house.folder / "videos"))
     storage.go = asyncio.Event()
     async with house.client(house.app(storage=storage), key="") as client:
