@@ -15,13 +15,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-_LOCK = Path(__file__).parent.parent / "deploy" / "requirements.txt"
+_LOCKS = sorted((Path(__file__).parent.parent / "deploy").glob("requirements*.txt"))
 _AT_MOST = 300  # s
 
 
 def main(pip_audit: str) -> int:
     """Return the status to exit with."""
-    command = [pip_audit, "--disable-pip", "--no-deps", "--progress-spinner=off", "--format=json", "-r", str(_LOCK)]
+    locks = [argument for lock in _LOCKS for argument in ("-r", str(lock))]
+    command = [pip_audit, "--disable-pip", "--no-deps", "--progress-spinner=off", "--format=json", *locks]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=_AT_MOST, check=False)  # noqa: S603 - CI's own
         packages = json.loads(asked.stdout)["dependencies"]

@@ -17,7 +17,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCK = (ROOT / "deploy" / "requirements.txt").read_text()
+LOCKS = [(ROOT / "deploy" / name).read_text() for name in ("requirements.txt", "requirements-otel.txt")]
 CONSTRAINTS = [
     Requirement(line) for line in (ROOT / "deploy" / "constraints.txt").read_text().splitlines() if line[0] != "#"
 ]
@@ -57,6 +57,18 @@ ADVISORIES = [
     ("python-dotenv", "1.2.2", "CVE-2026-28684"),
     ("h11", "0.16.0", "CVE-2025-43859"),
     ("jinja2", "3.1.6", "CVE-2025-27516"),
+    ("jinja2", "3.1.5", "CVE-2024-56326"),
+    ("jinja2", "3.1.5", "CVE-2024-56201"),
+    ("jinja2", "3.1.4", "CVE-2024-34064"),
+    ("protobuf", "6.33.5", "CVE-2026-0994"),
+    ("protobuf", "6.31.1", "CVE-2025-4565"),
+    ("requests", "2.33.0", "CVE-2026-25645"),
+    ("requests", "2.32.4", "CVE-2024-47081"),
+    ("urllib3", "2.7.0", "CVE-2026-44432"),
+    ("urllib3", "2.7.0", "CVE-2026-44431"),
+    ("urllib3", "2.6.3", "CVE-2026-21441"),
+    ("urllib3", "2.6.0", "CVE-2025-66471"),
+    ("urllib3", "2.6.0", "CVE-2025-66418"),
     ("certifi", "2024.7.4", "CVE-2024-39689"),
     ("pydantic", "2.4.0", "CVE-2024-3772"),
     ("markdown-it-py", "2.2.0", "CVE-2023-26303"),
@@ -69,14 +81,15 @@ def requirements(texts: list[str]) -> list[Requirement]:
     return [Requirement(text) for text in texts]
 
 
-OURS = requirements(PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["media"])
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+OURS = requirements(PROJECT["project"]["dependencies"] + EXTRAS["media"] + EXTRAS["otel"])
 BUILD = requirements(PROJECT["build-system"]["requires"])
 
 
 def locked() -> dict[str, list[tuple[Requirement, int]]]:
-    """Return what is locked by its name, each with the number of its hashes."""
+    """Return what is locked in either file by its name, each with the number of its hashes."""
     found: dict[str, list[tuple[Requirement, int]]] = {}
-    for entry in re.sub(r" \\\n", " ", LOCK).splitlines():
+    for entry in re.sub(r" \\\n", " ", "".join(LOCKS)).splitlines():
         if entry.startswith("#"):
             continue
         requirement, *hashes = entry.split(" --hash=sha256:")
@@ -108,7 +121,14 @@ def applies(requirement: Requirement, environment: dict[str, str]) -> bool:
 
 # The dependencies
 
-MODULES = {"python-multipart": "python_multipart", "python-ulid": "ulid", "pydantic-settings": "pydantic_settings"}
+MODULES = {
+    "opentelemetry-exporter-otlp-proto-http": "opentelemetry",
+    "opentelemetry-sdk": "opentelemetry",
+    "prometheus-client": "prometheus_client",
+    "pydantic-settings": "pydantic_settings",
+    "python-multipart": "python_multipart",
+    "python-ulid": "ulid",
+}
 BY_NAME_ALONE = {"httptools", "uvloop"}  # uvicorn runs on them, and would do with less without a word
 
 
@@ -168,7 +188,8 @@ def test_what_is_locked_needs_nothing_that_is_not() -> None:
 
 
 def test_the_lock_says_nothing_of_where_it_was_made() -> None:
-    assert not re.findall(r"://|^-|/tmp|/home|/root", LOCK, re.MULTILINE)
+    for lock in LOCKS:
+        assert not re.findall(r"://|^-|/tmp|/home|/root", lock, re.MULTILINE)
 
 
 # Known flaws
@@ -245,6 +266,6 @@ def test_no_secret_stands_in_what_we_publish() -> None:
 def test_a_deployment_is_installed_as_ci_installs_it() -> None:
     told = re.findall(r"pip install (.*)", (ROOT / "deploy" / "README.md").read_text())
     done = (ROOT / ".ci" / "run").read_text()
-    assert len(told) == 2
+    assert len(told) == 3
     for arguments in told:
         assert arguments in done
