@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from starlette.requests import Request
@@ -98,7 +99,9 @@ class Creating:
         """
         return Line(request, self._ids.new(f"{self._process}.call"), self._waiting)
 
-    async def once(self, line: Line, caller: ApiKey, wish: NewJob | Job, *, operation: str, body: object) -> Created:
+    async def once(
+        self, line: Line | Keyed, caller: ApiKey, wish: NewJob | Job, *, operation: str, body: object
+    ) -> Created:
         """Have a job made, or find the one that the same call made. Raises RefusalError (402, 409, 410, 429)."""
         make: Make = (
             partial(self._store.retry, wish) if isinstance(wish, Job) else partial(self._store.create_job, wish)
@@ -206,7 +209,7 @@ def _outcome(creation: Creation, pace: Pace) -> Created:
                 "the operator must add some. It is tried again after a minute.",
             )
         case NotRetriable(job):
-            raise RefusalError(409, "cannot_retry", _why_no_retry(job))
+            raise RefusalError(409, "cannot_retry", why_not_retriable(job))
         case RateLimited():
             seconds = max(1, math.ceil(pace.wait_ms() / 1000))
             raise RefusalError(
@@ -218,7 +221,8 @@ def _outcome(creation: Creation, pace: Pace) -> Created:
             )
 
 
-def _why_no_retry(job: Job) -> str:
+def why_not_retriable(job: Job) -> str:
+    """Return why a job is not asked for again."""
     if job.state is State.COMPLETED:
         return "The job has brought its video; for another one, send a new POST /v1/jobs."
     return f"The job is {job.state} and may bring its video; only a job that ended without one can be asked for again."
@@ -263,6 +267,15 @@ class _TurnedAway:
         if times[1:]:
             self._at[call] = times[1:]
         return bool(times)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A call that is told from others by its idempotency key alone: whether its caller is there does not matter."""
+
+    key: str
+    call_id: str = ""
+    marked: bool = False
 
 
 class Line:

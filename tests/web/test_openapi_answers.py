@@ -174,6 +174,10 @@ async def the_native_api(reader: Reader, jobs: dict[str, Job]) -> None:
     await reader.ask(f"POST /v1/jobs/{ended}/redeliver", 409)
     await reader.ask(f"POST /v1/jobs/{jobs['lost'].id}/remirror", 202)
     await reader.ask(f"POST /v1/jobs/{ended}/remirror", 409)
+    attach = f"POST /v1/jobs/{jobs['submitting'].id}/attach"
+    await create(reader, attach, 400, {"provider_job_id": "has a space"})
+    await create(reader, attach, 409, {"provider_job_id": "gen-running"})
+    await create(reader, attach, 200, {"provider_job_id": "gen-found"})
 
 
 async def the_compatible_faces(reader: Reader, jobs: dict[str, Job]) -> None:
