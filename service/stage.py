@@ -83,7 +83,7 @@ async def demonstrate(
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with playing("127.0.0.1", 0, _SECRET) as sandbox_url:
         config = _settings(folder, url, sandbox_url)
-        async with open_service(config, log, tuning=Tuning(manners=_MANNERS), open_status=True) as service:
+        async with open_service(config, log, tuning=Tuning(manners=_MANNERS)) as service:
             _, key = await service.records.keys.create("demo", "demo", operator=True)
             demo = Demo(
                 url=url,

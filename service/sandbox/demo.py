@@ -142,6 +142,7 @@ class Demo:
         self._print(
             f"{len(SCENES)} jobs go through trouble, which takes about {_USUAL_SECONDS} seconds.\n"
             f"Service {self._url}, stand-in provider {self._sandbox_url}, files in {self._videos.parent}\n"
+            f"{self._where_to_look}\n"
         )
         run = self._clock.now()
         headers = {"Authorization": f"Bearer {self._key}"}
@@ -159,11 +160,12 @@ class Demo:
         return not any(act.complaints for act in acts)
 
     def show_what_to_try(self) -> None:
-        """Print how to go on: where the status is, and how to ask for a video."""
+        """Print how to go on: where to look, and how to ask for a video."""
         bearer = '-H "Authorization: Bearer $KEY"'
         body = '{"provider": "openrouter", "model": "sandbox/ok", "prompt": "a red kite", "duration": 4}'
         self._print(
-            f"\nStill serving, until Ctrl-C. Status as JSON: {self._url}/status\n"
+            "\nStill serving, until Ctrl-C.\n"
+            f"{self._where_to_look}\n"
             f"What the stand-in provider can do: {self._sandbox_url}/\n\n"
             "Make a video in another shell, then look at one and fetch it:\n\n"
             f"export KEY={self._key}\n"
@@ -172,6 +174,10 @@ class Demo:
             f"curl -s {self._url}/v1/jobs/{self._shown} {bearer}\n"
             f"curl -sSf {self._url}/v1/jobs/{self._shown}/content {bearer} -o video.mp4\n"
         )
+
+    @property
+    def _where_to_look(self) -> str:
+        return f"Look at {self._url}/status in a browser, and sign in with {self._key}"
 
     def _print(self, line: str) -> None:
         # The terminal breaks long lines, not we: a path or a hash that was cut cannot be copied.

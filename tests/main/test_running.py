@@ -178,13 +178,19 @@ def test_the_demonstration_ends_well_and_the_files_that_it_names_are_whole(shell
     assert f"The files stay in {shell.folder / 'show'}\n" in said
 
 
-def test_the_demonstration_can_be_stopped_before_its_end(shell: Shell) -> None:
+def test_the_demonstration_shows_its_status_to_who_has_its_key_and_can_be_stopped_before_its_end(shell: Shell) -> None:
     with shell.started("demo", "--port", "0", "--folder", str(shell.folder / "show")) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("16 jobs go through trouble")
+        assert process.stdout.readline().startswith("Service http://127.0.0.1:")
+        url, key = re.findall(r"Look at (\S+) in a browser, and sign in with (\S+)", process.stdout.readline())[0]
+        status = [
+            httpx.get(url, headers={"x-api-key": each}, trust_env=False).status_code for each in (key, "rk_other")
+        ]
         process.send_signal(signal.SIGINT)
         said, complaints = process.communicate(timeout=20)
     assert (process.returncode, complaints) == (1, "")
+    assert status == [200, 401]
     assert "Stopped before every job had ended." in said
     assert said.endswith(f"The files stay in {shell.folder / 'show'}\n")
 
