@@ -6,27 +6,24 @@ every error to its answer.
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable, Collection, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from service.clock import Clock
-from service.errors import BadCallbackError, BadSignatureError, CallbackError, StorageError, StoreUnavailableError
 from service.ids import Ids
-from service.logs import redact
+from service.observer import Observer, Observers
 from service.providers import Provider
 from service.storage import Storage
 from service.store import Catalogue, Deliveries, KeyStore, Rejections, Store
 from service.vault import Vault
+from service.web.acting import Acting
 from service.web.actions import Actions
 from service.web.batch import Batch
 from service.web.callbacks import Callbacks
@@ -34,7 +31,9 @@ from service.web.callers import Callers
 from service.web.content import Content, Posters
 from service.web.creating import Creating
 from service.web.events import Events
+from service.web.gate import Gate, answer_to
 from service.web.jobs import Jobs
+from service.web.keys import Keys
 from service.web.models import Models
 from service.web.openai import Videos
 from service.web.openai_forms import OpenAIForms
@@ -47,12 +46,10 @@ from service.web.rejections import RejectedCallbacks
 from service.web.requests import NewJobs
 from service.web.routing import Routing
 from service.web.status import Status, Troubles
+from service.web.streams import Streams
 from service.web.tally import Tally
 from service.web.turnstile import Turnstile
 from service.web.views import Views
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
-_CLIENT_LEFT = 499  # nobody sees it; nginx made it the word for this in logs
 
 
 def build_app(  # noqa: PLR0913 - every object that the handlers need comes by name
@@ -77,6 +74,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     allowed_private_hosts: Collection[str] = (),
     open_status: bool = False,
     stopping: Callable[[], bool] = lambda: False,
+    observer: Observer | None = None,
 ) -> Starlette:
     """Bind every path to its handler.
 
@@ -84,8 +82,9 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     callbacks to `rejections`, and is closed by whoever made it; `turnstile` is where they wait their turn; signed links
     to storage live for `link_seconds` (0: none are made); callers may be told at `allowed_private_hosts` (`host:port`);
     `open_status` shows the status without a key, for a demonstration on loopback; `stopping` tells streams without an
-    end to end.
+    end to end; `observer` is told of requests and callbacks.
     """
+    observer = observer or Observers()
     views = Views(public_url)
     callers = Callers(keys, store)
     ids = Ids(clock)
@@ -93,15 +92,10 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     new_jobs = NewJobs(providers, default_provider, allowed_private_hosts)
     jobs = Jobs(store=store, callers=callers, creating=creating, new_jobs=new_jobs, views=views)
     batch = Batch(callers=callers, creating=creating, new_jobs=new_jobs, views=views, refused=answer_to)
-    actions = Actions(
-        store=store,
-        deliveries=deliveries,
-        callers=callers,
-        creating=creating,
-        providers=providers,
-        views=views,
-    )
-    events = Events(store=store, callers=callers, views=views, stopping=stopping)
+    acting = Acting(store=store, deliveries=deliveries, creating=creating, providers=providers, views=views)
+    actions = Actions(deliveries=deliveries, callers=callers, creating=creating, acting=acting, views=views)
+    streams = Streams()
+    events = Events(store=store, callers=callers, views=views, streams=streams, stopping=stopping)
     content = Content(callers=callers, storage=storage, posters=posters, link_seconds=link_seconds)
     models = Models(catalogue, callers, providers)
     routing = Routing(catalogue, providers, default_provider)
@@ -128,7 +122,16 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
         forms=OpenAIForms(public_url),
         allowed_private_hosts=allowed_private_hosts,
     )
-    callbacks = Callbacks(store=store, providers=providers, vault=vault, clock=clock, tally=tally, turnstile=turnstile)
+    callbacks = Callbacks(
+        store=store,
+        providers=providers,
+        vault=vault,
+        clock=clock,
+        tally=tally,
+        turnstile=turnstile,
+        observer=observer,
+    )
+    api_keys = Keys(keys, callers)
     rejected = RejectedCallbacks(rejections, callers)
     status = Status(
         store=store,
@@ -151,6 +154,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/v1/jobs/{job_id}/retry", actions.retry, methods=["POST"]),
             Route("/v1/jobs/{job_id}/redeliver", actions.redeliver, methods=["POST"]),
             Route("/v1/jobs/{job_id}/remirror", actions.remirror, methods=["POST"]),
+            Route("/v1/jobs/{job_id}/attach", actions.attach, methods=["POST"]),
             Route("/v1/jobs/{job_id}/content", content.read, methods=["GET"]),
             # Before the ids of jobs, of which "models" is none.
             Route("/api/v1/videos/models", models.openrouter, methods=["GET"]),
@@ -171,108 +175,19 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/v1/videos/{job_id}/content", videos.content, methods=["GET"]),
             Route("/callbacks/{provider}/{job_id}/{token}", callbacks.receive, methods=["POST"]),
             Route("/v1/callbacks/rejected", rejected.page, methods=["GET"]),
+            Route("/v1/keys", api_keys.page, methods=["GET"]),
+            Route("/v1/keys", api_keys.create, methods=["POST"]),
+            Route("/v1/keys/{key_id}/revoke", api_keys.revoke, methods=["POST"]),
             Route("/healthz", status.health, methods=["GET"]),
             Route("/readyz", status.ready, methods=["GET"]),
             Route("/status", status.status, methods=["GET"]),
             Route("/openapi.json", Description(public_url, tuple(providers)).read, methods=["GET"]),
         ],
-        middleware=[Middleware(Gate, log=log, ids=ids), Middleware(Places)],
+        middleware=[Middleware(Gate, log=log, ids=ids, clock=clock, observer=observer), Middleware(Places)],
         exception_handlers={HTTPException: _no_route},
     )
     app.router.redirect_slashes = False  # a redirect of a POST loses its body, and a callback's sender follows none
     return app
-
-
-class Gate:
-    """What every request passes: it gets an id, an answer whatever happens, and one line in the log."""
-
-    def __init__(self, app: ASGIApp, *, log: FilteringBoundLogger, ids: Ids) -> None:
-        self._app = app
-        self._log = log
-        self._ids = ids
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begun = time.perf_counter()
-        request_id = self._request_id(scope)
-        about: dict[str, str] = {}
-        tell = self._log.info
-        scope.setdefault("state", {})["about"] = about
-        status = size = 0
-
-        async def send_on(message: Message) -> None:
-            nonlocal status, size
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-            size += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_on)
-        except ClientDisconnect:
-            status = status or _CLIENT_LEFT
-        except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets an answer and the log the cause
-            response = answer_to(error, scope["path"])
-            if isinstance(error, RefusalError | CallbackError):
-                about["reason"] = error.code if isinstance(error, RefusalError) else str(error)
-            if isinstance(error, CallbackError):
-                tell = self._log.warning  # somebody forges, or a secret here is not the provider's
-            if response.status_code >= 500 and not isinstance(error, RefusalError):  # noqa: PLR2004 - server errors begin here
-                known = isinstance(error, StoreUnavailableError | StorageError)
-                cause = {"error": redact(str(error))} if known else {"exc_info": error}
-                self._log.error("web.failed", request_id=request_id, **cause)
-            if not status:
-                await response(scope, receive, send_on)
-            # An answer that had begun stays unfinished: the server breaks the connection, and nobody takes it as whole.
-        finally:
-            tell(
-                "web.request",
-                request_id=request_id,
-                method=scope["method"],
-                path=redact(scope["path"]),
-                status=status,
-                ms=round((time.perf_counter() - begun) * 1000, 1),
-                bytes=size,
-                **about,
-            )
-
-    def _request_id(self, scope: Scope) -> str:
-        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"]
-        return given[0] if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]) else self._ids.new("req")
-
-
-def answer_to(error: Exception, path: str = "") -> Response:
-    """Return the answer to an error, as clients of `path` read it; what nobody expected is told to the log alone."""
-    return _refusal(error).response(path)
-
-
-def _refusal(error: Exception) -> RefusalError:
-    match error:
-        case RefusalError():
-            return error
-        case BadSignatureError():
-            return RefusalError(401, "bad_signature", _sentence(error))
-        case BadCallbackError():
-            return RefusalError(400, "bad_callback", _sentence(error))
-        case StoreUnavailableError():
-            return _try_again("store_unavailable", "The database could not take it, so nothing was kept")
-        case StorageError():
-            return _try_again("storage_unavailable", "The object storage does not answer")
-        case _:
-            message = "The service made a mistake, which is in its log under the x-request-id of this answer."
-            return RefusalError(500, "internal", message)
-
-
-def _try_again(code: str, what: str) -> RefusalError:
-    return RefusalError(503, code, f"{what}; send the request again in a few seconds.", headers={"retry-after": "5"})
-
-
-def _sentence(error: Exception) -> str:
-    return f"The callback is rejected: {error}."
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -25,7 +25,7 @@ def is_job_id(text: str) -> bool:
 
 
 class Callers:
-    """Tells callers by their API keys, and lets each see their own jobs only."""
+    """Tells callers by their API keys, and lets each see their own jobs only; operators those of all."""
 
     def __init__(self, keys: KeyStore, store: Store) -> None:
         self._keys = keys
@@ -63,10 +63,23 @@ class Callers:
         return key
 
     async def job(self, request: Request) -> Job:
-        """Return the job that the path names, if it is the caller's. Raises RefusalError (401, 404)."""
+        """Return the job that the path names, if it is the caller's, or the caller an operator.
+
+        Raises RefusalError (401, 404).
+        """
         caller = await self.caller(request)
+        return await self._job(request, None if caller.operator else caller.tenant)
+
+    async def own_job(self, request: Request) -> Job:
+        """Return the job that the path names, if it is the caller's: the compatible faces know of no operators.
+
+        Raises RefusalError (401, 404).
+        """
+        return await self._job(request, (await self.caller(request)).tenant)
+
+    async def _job(self, request: Request, tenant: str | None) -> Job:
         job_id = request.path_params["job_id"]
-        job = await self._store.job(job_id, caller.tenant) if is_job_id(job_id) else None
+        job = await self._store.job(job_id, tenant) if is_job_id(job_id) else None
         if job is None:
             raise RefusalError(
                 404,

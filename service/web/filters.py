@@ -12,14 +12,17 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from service.model import Job, Problem, State
+from service.model import ErrorCode, Job, Problem, State
 from service.web.refusals import invalid_request, not_a_name, shown
 
 T = TypeVar("T")
 
+EVERY_TENANT = "*"
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_TENANT = re.compile(r"\*|[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,6}", re.ASCII)
 _CURSOR = re.compile(r"1:(job_[0-9a-z]{26})", re.ASCII)
 _SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -31,9 +34,12 @@ _LONGEST_TEXT = 200
 class Filters:
     """What to list. Times are unix ms: `created_after` is part of what is listed, `created_before` is not."""
 
+    tenant: str | None = None  # or EVERY_TENANT
     state: State | None = None
     provider: str | None = None
     model: str | None = None
+    error: ErrorCode | None = None
+    text: str | None = None
     created_after: int | None = None
     created_before: int | None = None
     limit: int = 20
@@ -53,8 +59,8 @@ def cursor_of(text: str) -> str:
 def read_filters(request: Request) -> Filters:
     """Read the query of a list. Raises RefusalError (400) that names everything that is wrong with it."""
     found = read_query(request.query_params.multi_items(), _FILTERS)
-    before_id = found.pop("cursor", None)
-    return Filters(**found, before_id=before_id)  # type: ignore[arg-type] # _FILTERS reads each as its type
+    renamed = {_FIELDS.get(name, name): value for name, value in found.items()}
+    return Filters(**renamed)  # type: ignore[arg-type] # _FILTERS reads each as its type
 
 
 def read_index(request: Request) -> int:
@@ -100,6 +106,16 @@ def as_one_of(names: Collection[str], text: str) -> str:
 
 def _state(text: str) -> State:
     return State(as_one_of(tuple(State), text))
+
+
+def _error(text: str) -> ErrorCode:
+    return ErrorCode(as_one_of(tuple(ErrorCode), text))
+
+
+def _tenant(text: str) -> str:
+    if not _TENANT.fullmatch(text):
+        raise ValueError("must be the name of a tenant, for example studio; with an operator key * is every tenant")
+    return text
 
 
 def _short(text: str) -> str:
@@ -162,8 +178,12 @@ _FILTERS: dict[str, Callable[[str], object]] = {
     "state": _state,
     "provider": _short,
     "model": _short,
+    "error": _error,
+    "tenant": _tenant,
+    "q": _short,
     "created_after": _moment,
     "created_before": _moment,
     "limit": as_limit,
     "cursor": _cursor,
 }
+_FIELDS = {"q": "text", "cursor": "before_id"}

@@ -8,13 +8,14 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.model import Job
+from service.model import ApiKey, Job
 from service.store import Store
 from service.web.answers import JSONResponse
 from service.web.body import BODY_SECONDS, parse_object, read_body, require_json
 from service.web.callers import Callers
 from service.web.creating import Creating
-from service.web.filters import cursor_after, read_filters
+from service.web.filters import EVERY_TENANT, cursor_after, read_filters
+from service.web.refusals import RefusalError
 from service.web.requests import PROVIDER_HEADER, NewJobs
 from service.web.views import Views
 
@@ -45,11 +46,11 @@ class Jobs:
         return JSONResponse(self._views.job(job), 202, {"location": self._views.url(job), **headers})
 
     async def page(self, request: Request) -> Response:
-        """List the caller's jobs, newest first."""
+        """List the caller's jobs, newest first; to operators, those of the tenant that they name, or of all."""
         caller = await self._callers.caller(request)
         filters = read_filters(request)
         jobs = await self._store.jobs(
-            caller.tenant,
+            _whose(caller, filters.tenant),
             state=filters.state,
             provider=filters.provider,
             model=filters.model,
@@ -71,3 +72,17 @@ class Jobs:
     async def read(self, request: Request) -> Response:
         """Show one job."""
         return JSONResponse(self._views.job(await self._callers.job(request)))
+
+
+def _whose(caller: ApiKey, tenant: str | None) -> str | None:
+    """Return the tenant whose jobs are listed, None for every tenant. Raises RefusalError (403)."""
+    if tenant in (None, caller.tenant):
+        return caller.tenant
+    if not caller.operator:
+        raise RefusalError(
+            403,
+            "operators_only",
+            "This API key sees its own tenant's jobs only; leave tenant out, or use an operator key, made with "
+            "`reelkeeper keys create --operator`.",
+        )
+    return None if tenant == EVERY_TENANT else tenant

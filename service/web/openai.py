@@ -106,11 +106,11 @@ class Videos:
 
     async def read(self, request: Request) -> Response:
         """Show one video."""
-        return self._shown(await self._callers.job(request))
+        return self._shown(await self._callers.own_job(request))
 
     async def delete(self, request: Request) -> Response:
         """Forget a job that has ended, and remove what it kept."""
-        job = await self._callers.job(request)
+        job = await self._callers.own_job(request)
         if not job.state.final:
             raise RefusalError(
                 409, "not_final", f"The job is {job.state}; delete it when its status is completed or failed."
@@ -121,7 +121,7 @@ class Videos:
 
     async def content(self, request: Request) -> Response:
         """Send the bytes of a video, or a picture of it."""
-        job = await self._callers.job(request)
+        job = await self._callers.own_job(request)
         query = read_query(request.query_params.multi_items(), _CONTENT)
         index = query.get("index", 0)
         match query.get("variant"):

@@ -83,12 +83,12 @@ class OpenRouterFace:
 
     async def read(self, request: Request) -> Response:
         """Show one job, whichever face it came through."""
-        job = await self._callers.job(request)
+        job = await self._callers.own_job(request)
         return JSONResponse(self._forms.job(job) | await self._links(request, job))
 
     async def content(self, request: Request) -> Response:
         """Send artifact `?index=` (0 when left out) of the job that the path names."""
-        job = await self._callers.job(request)
+        job = await self._callers.own_job(request)
         return await self._content.serve(request, job, read_index(request))
 
     async def _new_job(self, request: Request, body: Mapping[str, Any], tenant: str) -> NewJob:

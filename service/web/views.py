@@ -36,6 +36,7 @@ class Views:
         return {
             "id": job.id,
             "object": "job",
+            "tenant": job.tenant,
             "state": job.state,
             "provider": job.provider,
             "provider_job_id": job.provider_job_id,

@@ -7,12 +7,14 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from service.web.actions import AttachBody
+from service.web.keys import KeyBody
 from service.web.openai_forms import VideoBody, VideoForm
 from service.web.openapi.schemas import Schema, record, ref, several, text, whole
 from service.web.openrouter_forms import OpenRouterBody
 from service.web.requests import CreateBody
 
-_FORMS = (CreateBody, OpenRouterBody, VideoBody, VideoForm)
+_FORMS = (CreateBody, AttachBody, KeyBody, OpenRouterBody, VideoBody, VideoForm)
 _URLS = {"url", "first_frame", "last_frame", "notify_url", "callback_url"}
 _NULL: Schema = {"type": "null"}
 _FILE = text("a PNG, JPEG, WebP or GIF file", format="binary")
@@ -77,6 +79,8 @@ _KITE = {"model": "google/veo-3.1", "prompt": "a red kite", "duration": 4}
 
 CREATE = body("CreateBody", _KITE)
 BATCH = body("BatchBody", {"jobs": [_KITE]})
+ATTACH = body("AttachBody", {"provider_job_id": "gen-1a2b3c"})
+KEY = body("KeyBody", {"name": "my-backend", "tenant": "studio"})
 OPENROUTER_CREATE = body("OpenRouterBody", _KITE)
 OPENAI_CREATE = body(
     "VideoBody",

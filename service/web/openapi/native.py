@@ -35,8 +35,10 @@ def native(providers: Sequence[str]) -> list[Operation]:
             NATIVE,
             "List, newest first",
             {200: answered("A page of jobs.", "JobList")},
-            (400, *SEEN),
-            ("state", "provider", "model", "created_after", "created_before", "limit", "cursor"),
+            (400, 403, *SEEN),
+            ("state", "provider", "model", "error", "tenant", "q")
+            + ("created_after", "created_before", "limit", "cursor"),
+            meaning={403: "The tenant is another one, and the API key not an operator's (`operators_only`)."},
         ),
         Operation(
             "POST",
@@ -123,6 +125,18 @@ def native(providers: Sequence[str]) -> list[Operation]:
             (409, *FOUND),
             ("job_id",),
             meaning={409: "The job did not end with `output_unavailable` (`cannot_remirror`)."},
+        ),
+        Operation(
+            "POST",
+            f"{job}/attach",
+            "attachJob",
+            NATIVE,
+            "Bind the provider's id to a job whose submission has an unknown outcome; with an operator key",
+            {200: answered("The job, about which the provider is asked at once.", "Job")},
+            (*SENT, 403, 409, *FOUND),
+            ("job_id",),
+            bodies.ATTACH,
+            {409: "The job is bound already, was never submitted, or another has this id (`cannot_attach`)."},
         ),
         *content(f"{job}/content", "readJobContent", NATIVE, ("index", "redirect")),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.web.openapi import bodies, parameters
-from service.web.openapi.operations import CALLBACKS, MATCH, OPERATORS, SEEN, Operation
+from service.web.openapi.operations import CALLBACKS, FOUND, MATCH, OPERATORS, SEEN, SENT, Operation
 from service.web.openapi.responses import JSON, answered, bare
 
 
@@ -62,6 +62,36 @@ def others(providers: Sequence[str]) -> list[Operation]:
             "How the service is; with an operator key, and open to anybody in the demo only",
             {200: answered("The numbers.", "Status")},
             (403, *SEEN),
+        ),
+        Operation(
+            "GET",
+            "/v1/keys",
+            "listKeys",
+            OPERATORS,
+            "Every API key, without the keys themselves; for operators, as all of `/v1/keys`",
+            {200: answered("The keys, oldest first.", "KeyList")},
+            (403, *SEEN),
+        ),
+        Operation(
+            "POST",
+            "/v1/keys",
+            "createKey",
+            OPERATORS,
+            "Make an API key",
+            {201: answered("The key itself is in `key`, this once.", "NewKey")},
+            (403, *SENT, *SEEN),
+            sent=bodies.KEY,
+        ),
+        Operation(
+            "POST",
+            "/v1/keys/{key_id}/revoke",
+            "revokeKey",
+            OPERATORS,
+            "Make an API key useless, at once; once more changes nothing",
+            {200: answered("It is revoked.", "Key")},
+            (403, *FOUND),
+            ("key_id",),
+            meaning={404: "There is no such key (`key_not_found`)."},
         ),
         Operation(
             "GET",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from service.model import State
+from service.model import ErrorCode, State
 from service.web.openapi.schemas import JOB_ID, Schema, one_of, text, whole
 
 Parameter = Mapping[str, Any]
@@ -18,6 +18,7 @@ _INDEX = whole(maximum=999_999)
 _IN_PATH: Mapping[str, tuple[Schema, str]] = {
     "job_id": (JOB_ID, "the job"),
     "id": (text(minLength=1), "the model; the id may hold slashes"),
+    "key_id": (text(pattern="^key_[0-9a-z]{26}$"), "the API key's id"),
     "token": (text(minLength=1), "proves that we made the address"),
 }
 _IN_QUERY: Mapping[str, tuple[Schema, str]] = {
@@ -25,6 +26,15 @@ _IN_QUERY: Mapping[str, tuple[Schema, str]] = {
     "state": (one_of(State), "only jobs in this state"),
     "provider": (_SHORT, "only jobs of this provider"),
     "model": (_SHORT, "only jobs of this model"),
+    "error": (one_of(ErrorCode), "only jobs that ended with this error"),
+    "tenant": (
+        text(pattern=r"^(\*|[a-z0-9][a-z0-9_-]{0,62})$"),
+        "only jobs of this tenant, with an operator key; `*` is every tenant, and left out it is the key's own",
+    ),
+    "q": (
+        _SHORT,
+        "only jobs with these words in prompt, model or metadata, the last one as a beginning; or with this id",
+    ),
     "created_after": (text(pattern=_MOMENT), "only jobs since then: RFC 3339, or unix seconds"),
     "created_before": (text(pattern=_MOMENT), "only jobs before that: RFC 3339, or unix seconds"),
     "limit": (whole(minimum=1, maximum=100, default=20), "how many at most"),

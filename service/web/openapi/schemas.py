@@ -99,6 +99,7 @@ _LINKS = ("self", "events", "deliveries", "cancel", "retry", "redeliver", "remir
 _JOB: Mapping[str, Schema] = {
     "id": JOB_ID,
     "object": {"const": "job"},
+    "tenant": text("who owns it"),
     "state": one_of(State, "what the job is waiting for; the last four are final"),
     "provider": text(),
     "provider_job_id": or_null(text("the provider's name for the job")),
@@ -114,6 +115,18 @@ _JOB: Mapping[str, Schema] = {
     "metadata": _METADATA,
     "links": record("what can be read of the job, and done with it", dict.fromkeys(_LINKS, _URL)),
     "error": or_null(ref("JobError")),
+}
+
+_KEY: Mapping[str, Schema] = {
+    "id": text(pattern="^key_[0-9a-z]{26}$", examples=["key_01kzzzzzzzzzzzzzzzzzzzzzzz"]),
+    "object": {"const": "key"},
+    "name": text("whose it is, for people"),
+    "tenant": text("who owns the jobs that are made with it"),
+    "operator": {**FLAG, "description": "whether it sees and operates the whole service"},
+    "created_at": _TIME,
+    "revoked_at": or_null(_TIME),
+    "dedupe_window": whole("s, in which identical creates are one job"),
+    "per_minute": or_null(whole("how many videos may be asked for a minute", minimum=1)),
 }
 
 _CANCELLATION = record(
@@ -352,6 +365,9 @@ OPERATORS: Mapping[str, Schema] = {
     "RejectedCallbacksList": _list(
         "RejectedCallbacks", "Newest first.", has_more=FLAG, next_cursor=or_null(text("the `cursor` of the next page"))
     ),
+    "Key": record("An API key, without the key itself.", _KEY),
+    "NewKey": record("An API key that was just made.", {**_KEY, "key": text("the key itself, this once")}),
+    "KeyList": _list("Key", "API keys, oldest first."),
     "Health": record("", {"status": {"const": "ok"}}),
     "Illness": record("What is ill, each with why.", {"status": {"const": "ill"}, "troubles": each(text())}),
     "Status": record(
