@@ -27,6 +27,7 @@ from service.db.sqlite import SQLiteDatabase
 from service.ids import Ids
 from service.media import Examiner, Posters
 from service.model import FINAL, State
+from service.observer import Observers
 from service.outbound import configured_client, public_client
 from service.providers import ListsModels, Manners, Provider
 from service.providers.llmgateway import LLMGateway
@@ -174,6 +175,8 @@ async def open_service(
         machine = SystemClock()
         tally, turnstile = Tally(records.rejections, machine), Turnstile(machine)
         stack.push_async_callback(tally.close)
+        observers = Observers([], lambda error: log.error("observer.failed", exc_info=error))
+        records.ledger.observe = observers.entered
         store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
         examiner = Examiner(storage, log=log)
 
@@ -197,9 +200,14 @@ async def open_service(
             ModelLister(records.catalogue, listing, clock, chance),
             Sweeper(storage, clock, chance, log),
         )
-        workers = {
-            step.name: Worker[Any](step, log, concurrency=_AT_ONCE[step.name], rhythm=tuning.rhythm) for step in shared
-        }
+
+        def worker(step: Step[Any], name: str) -> Worker[Any]:
+            at_once = _AT_ONCE[step.name]
+            return Worker(
+                step, log, name=name, concurrency=at_once, rhythm=tuning.rhythm, clock=clock, observer=observers
+            )
+
+        workers = {step.name: worker(step, step.name) for step in shared}
         for name, alone in paced.each().items():
             for step in (
                 Submitter(store, claims, alone, callback_url, clock, chance, log),
@@ -216,9 +224,7 @@ async def open_service(
                 ),
             ):
                 known_as = f"{step.name}:{name}"
-                workers[known_as] = Worker(
-                    step, log, name=known_as, concurrency=_AT_ONCE[step.name], rhythm=tuning.rhythm
-                )
+                workers[known_as] = worker(step, known_as)
         supervisor = Supervisor(list(workers.values()), log)
         records.ledger.announce = _waker(workers)
         app = build_app(
@@ -242,6 +248,7 @@ async def open_service(
             link_seconds=config.link_seconds,
             allowed_private_hosts=config.allowed_private_hosts,
             open_status=open_status,
+            observer=observers,
         )
         yield Service(records, app, storage, workers, supervisor)
 

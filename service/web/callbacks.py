@@ -11,6 +11,7 @@ nothing is kept of it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -20,8 +21,9 @@ from starlette.responses import Response
 
 from service import signing
 from service.clock import Clock
-from service.errors import CallbackError
+from service.errors import CallbackError, StoreUnavailableError
 from service.model import Report
+from service.observer import CalledBack, Observer
 from service.providers import Callback, Hint, Provider, Unrelated
 from service.store import Receipt, Rejection, Store, Verdict
 from service.vault import Vault
@@ -34,6 +36,7 @@ from service.web.turnstile import Turnstile
 
 _CHECK = "check"
 _NOWHERE = ""
+_CROWDED, _NOT_STORED = "crowded", "not_stored"  # as observers are told; both may be sent again
 _LONGEST_BODY = 262_144  # bytes
 _BODY_SECONDS = 10.0
 _KEPT_HEADERS = frozenset(
@@ -57,6 +60,7 @@ class Callbacks:
         clock: Clock,
         tally: Tally,
         turnstile: Turnstile,
+        observer: Observer,
     ) -> None:
         self._store = store
         self._providers = providers
@@ -64,6 +68,7 @@ class Callbacks:
         self._clock = clock
         self._tally = tally
         self._turnstile = turnstile
+        self._observer = observer
 
     async def receive(self, request: Request) -> Response:
         """Verify a callback, keep it and let it move the job on, in one transaction.
@@ -72,14 +77,17 @@ class Callbacks:
         """
         job_id, sender = str(request.path_params["job_id"]), request.path_params["provider"]
         ours = self._vault.token_matches(job_id, request.path_params["token"])
-        address = job_id if ours and (sender in self._providers or sender == _CHECK) else _NOWHERE
+        provider = self._providers.get(sender)
+        address = job_id if ours and (provider is not None or sender == _CHECK) else _NOWHERE
+        if address != _NOWHERE and provider is not None:
+            note(request, job=job_id, provider=sender)
         if self._turnstile.crowded(address):
+            if address != _NOWHERE and provider is not None:
+                self._observer.called_back(CalledBack(sender, _CROWDED, job_id, self._clock.now(), 0.0, rejected=True))
             raise _crowded()
         try:
             if address == _NOWHERE:
                 raise _no_such_address()
-            note(request, job=job_id)
-            provider = self._providers.get(sender)
             taken = self._checked(request, job_id) if provider is None else self._receive(request, provider, job_id)
             note(request, verdict=await taken)
             return Response(status_code=204)
@@ -98,16 +106,31 @@ class Callbacks:
     async def _receive(self, request: Request, provider: Provider, job_id: str) -> str:
         """Return what became of a callback that came to its own address."""
         callback = Callback(job_id, _joined_headers(request), b"", self._clock.now())
+        begun = time.perf_counter()
         size: int | None = None
+        word, rejected = "", True
         try:
             callback = replace(callback, body=await _json_body(request))
             size = len(callback.body)
-            return await self._take(provider, callback, provider.receive(callback))
+            word = await self._take(provider, callback, provider.receive(callback))
+            rejected = False
+        except StoreUnavailableError:
+            word = _NOT_STORED
+            raise
         except (RefusalError, CallbackError) as error:
             diagnosis = first_look(provider, error)
             if diagnosis is not None:
+                word = diagnosis.reason
+                note(request, reason=word)
                 await self._keep(provider, callback, diagnosis, size)
             raise
+        finally:
+            if word:
+                seconds = time.perf_counter() - begun
+                self._observer.called_back(
+                    CalledBack(provider.name, word, job_id, callback.received_at, seconds, rejected)
+                )
+        return word
 
     async def _keep(self, provider: Provider, callback: Callback, found: Diagnosis, size: int | None) -> None:
         """Have a rejected callback counted. `size` is None when its body was not read."""

@@ -16,7 +16,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
+from service.clock import Clock, SystemClock
 from service.errors import InterruptedWorkError, ReelkeeperError
+from service.observer import Handled, Observer, Observers
 
 Pause = Callable[[float], Awaitable[object]]
 
@@ -77,6 +79,8 @@ class Worker(Generic[T]):
         name: str | None = None,
         rhythm: Rhythm | None = None,
         pause: Pause = asyncio.sleep,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self.name = name or step.name
         self.step = step.name
@@ -87,6 +91,8 @@ class Worker(Generic[T]):
         self._concurrency = concurrency
         self._rhythm = rhythm or Rhythm()
         self._pause = pause
+        self._clock = clock or SystemClock()
+        self._observer = observer or Observers()
         self._awake = asyncio.Event()
         self._stopping = False
         self._claiming = asyncio.Lock()
@@ -155,7 +161,7 @@ class Worker(Generic[T]):
             pass
 
     async def _work(self, item: T) -> None:
-        begun = time.monotonic()
+        begun_at, begun = self._clock.now(), time.monotonic()
         handling = asyncio.ensure_future(self._step.handle(item))
         keeping = asyncio.create_task(self._keep(item, handling))
         try:
@@ -165,7 +171,9 @@ class Worker(Generic[T]):
             return
         finally:
             keeping.cancel()
-        self._log.info("worker.handled", job=item.id, outcome=outcome, ms=round((time.monotonic() - begun) * 1000))
+        seconds = time.monotonic() - begun
+        self._log.info("worker.handled", job=item.id, outcome=outcome, ms=round(seconds * 1000))
+        self._observer.handled(Handled(self.step, outcome.partition(":")[0], begun_at, seconds))
 
     async def _outcome(self, item: T, handling: asyncio.Future[str]) -> str:
         try:

@@ -23,10 +23,11 @@ from structlog.testing import CapturingLogger
 from service.errors import StorageError
 from service.ids import Ids
 from service.model import Artifact, Footage, Job, State
+from service.observer import Observers
 from service.storage import Storage
-from service.web import Gate
 from service.web.callers import Callers
 from service.web.content import Content, Posters
+from service.web.gate import Gate
 from tests.servers import SeaweedFS, seaweedfs
 from tests.web.house import VIDEO, House, serving
 
@@ -75,7 +76,13 @@ class Counter:
         return Starlette(
             routes=[Route("/content", video), Route("/picture", picture)],
             middleware=[
-                Middleware(Gate, log=structlog.wrap_logger(self.logged, processors=[]), ids=Ids(self.house.clock))
+                Middleware(
+                    Gate,
+                    log=structlog.wrap_logger(self.logged, processors=[]),
+                    ids=Ids(self.house.clock),
+                    clock=self.house.clock,
+                    observer=Observers(),
+                )
             ],
         )
 

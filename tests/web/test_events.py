@@ -18,10 +18,12 @@ from starlette.routing import Route
 from service.db.sqlite import SQLiteDatabase
 from service.ids import Ids
 from service.model import ErrorCode, Event, Job, JobError, Report, Source, State, Status
+from service.observer import Observers
 from service.store import Ledger, Store
-from service.web import Gate
 from service.web.callers import Callers
 from service.web.events import Events
+from service.web.gate import Gate
+from service.web.streams import Streams
 from service.web.views import Views
 from tests.turns import until
 from tests.web.house import PUBLIC_URL, House, serving
@@ -79,7 +81,7 @@ class Stage:
 
     @property
     def streams(self) -> int:
-        return self.events._streams.total()
+        return self.events._streams.open
 
 
 @pytest.fixture
@@ -93,13 +95,20 @@ async def stage(house: House) -> AsyncIterator[Stage]:
             callers=callers,
             views=Views(PUBLIC_URL),
             pause=made.pause,
-            most_streams=3,
-            most_of_one=2,
+            streams=Streams(3, 2),
             stopping=lambda: made.stopping,
         )
         app = Starlette(
             routes=[Route("/v1/jobs/{job_id}/events", made.events.read)],
-            middleware=[Middleware(Gate, log=structlog.wrap_logger(house.logged), ids=Ids(house.clock))],
+            middleware=[
+                Middleware(
+                    Gate,
+                    log=structlog.wrap_logger(house.logged),
+                    ids=Ids(house.clock),
+                    clock=house.clock,
+                    observer=Observers(),
+                )
+            ],
         )
         async with serving(app) as port:
             client.base_url = httpx.URL(f"http://127.0.0.1:{port}")

@@ -20,8 +20,9 @@ from starlette.routing import Route
 
 from service.ids import Ids
 from service.model import Model
-from service.web import Gate
+from service.observer import Observers
 from service.web.callers import Callers
+from service.web.gate import Gate
 from service.web.models import Models, openai_form, openrouter_form
 from service.web.refusals import RefusalError
 from service.web.routing import Routing
@@ -112,7 +113,7 @@ def app_of(house: House, providers: Sequence[str] = BOTH) -> Starlette:
             Route("/v1/models/{id:path}", models.openai_one, methods=["GET"]),
             Route("/v1/videos/models", models.openai, methods=["GET"]),
         ],
-        middleware=[Middleware(Gate, log=log, ids=Ids(house.clock))],
+        middleware=[Middleware(Gate, log=log, ids=Ids(house.clock), clock=house.clock, observer=Observers())],
     )
 
 
