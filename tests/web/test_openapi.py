@@ -197,7 +197,7 @@ async def of_all_kinds(house: House) -> list[Job]:
     return [job for job in found if job is not None]
 
 
-def pointed(document: Document, jobs: list[Job], spare: list[Job], address: str) -> Document:
+def pointed(document: Document, jobs: list[Job], spare: list[Job], address: str, key_id: str) -> Document:
     """Return the document where ids are those of real jobs, and headers and tokens have values that do something."""
     found = deepcopy(document)
     token, tag = address.rpartition("/")[2], f'"{jobs[0].artifacts[0].sha256}"'
@@ -206,6 +206,7 @@ def pointed(document: Document, jobs: list[Job], spare: list[Job], address: str)
         for method, call in item.items():
             ids = spare if method == "delete" else [jobs[2]] if path.startswith("/callbacks") else jobs
             values = {"job_id": [job.id for job in ids], "token": [token], "id": ["shared", "google/veo-3.1"]}
+            values["key_id"] = [key_id]
             for parameter in call["parameters"]:
                 name, schema = parameter["name"], parameter["schema"]
                 if parameter["in"] == "path" and name in values:
@@ -245,8 +246,9 @@ async def furnished(house: House) -> AsyncIterator[tuple[Document, str, str]]:
     spare = [await ended(house, f"spare-{number}", "failed") for number in range(3)]
     await filled(house)
     _, key = await house.keys.create("operator", "acme", operator=True)
+    unused, _ = await house.keys.create("unused", "acme")
     async with serving(house.app()) as port:
-        yield pointed(documented(), jobs, spare, house.address(jobs[2])), f"http://127.0.0.1:{port}", key
+        yield pointed(documented(), jobs, spare, house.address(jobs[2]), unused.id), f"http://127.0.0.1:{port}", key
 
 
 async def test_the_service_does_what_is_described_whatever_it_is_sent(house: House) -> None:

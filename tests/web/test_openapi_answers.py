@@ -49,7 +49,7 @@ class Reader:
         for path, item in self._document["paths"].items():
             for method, call in item.items():
                 if str(status) in call["responses"] and not path.startswith(but or "-"):
-                    yield f"{method.upper()} {path.format(job_id=NOBODYS, id='nobodys')}"
+                    yield f"{method.upper()} {path.format(job_id=NOBODYS, key_id='key_' + '0' * 26, id='nobodys')}"
 
     def _call(self, method: str, path: str) -> Document:
         path = path.partition("?")[0]
@@ -238,8 +238,15 @@ async def operators(house: House, reader: Reader) -> None:
         await reader.ask(f"GET {path}", 200)
     own = await reader.ask("GET /openapi.json", 200)
     await reader.ask("GET /openapi.json", 304, headers={"if-none-match": own.headers["etag"]})
+    made = await reader.ask("POST /v1/keys", 201, json={"name": "my-backend", "per_minute": 5})
+    await reader.ask("POST /v1/keys", 400, json={})
+    await reader.ask("GET /v1/keys", 200)
+    await reader.ask(f"POST /v1/keys/{made.json()['id']}/revoke", 200)
     async with house.client() as client:
-        await Reader(client, reader.seen).ask("GET /status", 403)
+        caller = Reader(client, reader.seen)
+        for call in ("GET /status", "GET /v1/jobs?tenant=*", "GET /v1/keys", "POST /v1/keys"):
+            await caller.ask(call, 403)
+        await caller.ask(f"POST /v1/keys/{made.json()['id']}/revoke", 403)
 
 
 async def links(house: House, reader: Reader, job: Job) -> None:
@@ -259,7 +266,7 @@ async def refusals(house: House, reader: Reader) -> None:
             await keyless.ask(call, 401)
     for call in reader.calls(404, "/callbacks", "/v1/models"):
         await reader.ask(call, 404)
-    sent = ("/v1/jobs", "/v1/jobs/batch", "/api/v1/videos", "/v1/videos")
+    sent = ("/v1/jobs", "/v1/jobs/batch", "/api/v1/videos", "/v1/videos", "/v1/keys")
     running = await house.running(provider_job_id="gen-large")
     for path in (*sent, house.address(running)):
         await reader.ask(f"POST {path}", 415, content=b"{}")
