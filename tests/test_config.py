@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.config import SETTINGS, Config, LLMGatewaySettings, OpenRouterSettings
+from service.config import SETTINGS, Config, LLMGatewaySettings, OpenRouterSettings, texts
 from service.errors import ConfigurationError
 
 KEY = bytes(range(100, 132))
@@ -57,6 +57,7 @@ def test_three_variables_are_enough() -> None:
     assert config.job_deadline_ms == 7_200_000
     assert config.max_video_bytes == 2 * 1024**3
     assert config.log_format is None
+    assert config.traces is None
     assert config.port == 8080
     assert config.openrouter == OpenRouterSettings("sk-or-v1-canary", "https://openrouter.ai/api/v1", ())
     assert config.llmgateway is None
@@ -74,6 +75,7 @@ def test_everything_can_be_said() -> None:
             "REELKEEPER_JOB_DEADLINE": "60",
             "REELKEEPER_MAX_VIDEO_BYTES": "5 MB",
             "REELKEEPER_LOG_FORMAT": "console",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/",
             "PORT": "80",
             "OPENROUTER_API_KEY": "one",
             "OPENROUTER_BASE_URL": "http://127.0.0.1:9000/api/v1/",
@@ -91,6 +93,7 @@ def test_everything_can_be_said() -> None:
     assert config.job_deadline_ms == 60_000
     assert config.max_video_bytes == 5_000_000
     assert config.log_format == "console"
+    assert config.traces == "http://collector:4318/v1/traces"
     assert config.port == 80
     assert config.openrouter == OpenRouterSettings("one", "http://127.0.0.1:9000/api/v1", ("new", "old"))
     assert config.llmgateway == LLMGatewaySettings("two", "https://gateway.example/v1")
@@ -120,6 +123,8 @@ def test_every_mistake_is_told_at_once() -> None:
             "REELKEEPER_MAX_VIDEO_BYTES": "much",
             "REELKEEPER_LOG_FORMAT": "xml",
             "REELKEEPER_TYPO": "1",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "nowhere",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "nowhere",
             "PORT": "http",
             "OPENROUTER_BASE_URL": "nowhere",
             "OPENROUTER_WEBHOOK_SECRET": ",",
@@ -181,7 +186,23 @@ def test_a_wrong_public_url_is_explained(url: str, what: str) -> None:
     assert what in mistake(REELKEEPER_PUBLIC_URL=url)
 
 
-@pytest.mark.parametrize("name", ["OPENROUTER_BASE_URL", "LLMGATEWAY_BASE_URL"])
+def test_traces_may_go_elsewhere_than_what_else_a_collector_takes() -> None:
+    config = read(
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318",
+        OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="https://traces.example/otlp/v1/traces",
+    )
+    assert config.traces == "https://traces.example/otlp/v1/traces"
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_traces_without_what_sends_them_are_a_mistake(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "_SENDS_TRACES", "a-package-that-is-not-installed")
+    assert "needs what sends traces: pip install 'reelkeeper[otel]', or unset it" in mistake(
+        **{name: "http://127.0.0.1:4318"}
+    )
+
+
+@pytest.mark.parametrize("name", ["OPENROUTER_BASE_URL", "LLMGATEWAY_BASE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"])
 def test_a_wrong_base_url_is_explained(name: str) -> None:
     assert "user name" in mistake(**{name: "https://me:canary@openrouter.example"})
     assert "holds a ?" in mistake(**{name: "https://openrouter.example/?key=canary"})

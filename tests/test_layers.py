@@ -42,7 +42,7 @@ ONLY_IN: Mapping[str, set[str]] = {
     "pydantic_settings": {"config"},
     "starlette": {"web", "sandbox", "assembly"},
     "uvicorn": {"web", "sandbox", "assembly"},
-    "structlog": {"logs", "media", "workers", "web", "sandbox"} | COMPOSING,
+    "structlog": {"logs", "media", "tracing", "workers", "web", "sandbox"} | COMPOSING,
     "typer": {"commands", "__main__"},
     "jinja2": {"web"},
     "prometheus_client": {"metrics"},

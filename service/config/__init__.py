@@ -113,6 +113,19 @@ class Config(BaseSettings):
         description="`json` or `console`; when unset, json unless standard error is a terminal",
         examples=["json"],
     )
+    otlp_endpoint: Annotated[str | None, BeforeValidator(texts.collector)] = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="turns traces on: a collector that speaks OTLP over HTTP; needs the extra `otel`, whose packages "
+        "read the other `OTEL_*`",
+        examples=["http://127.0.0.1:4318"],
+    )
+    otlp_traces_endpoint: Annotated[str | None, BeforeValidator(texts.collector)] = Field(
+        None,
+        validation_alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        description="the same for traces alone, with its path",
+        examples=["http://127.0.0.1:4318/v1/traces"],
+    )
     port: Annotated[int, texts.whole_number(0, _LARGEST_PORT)] = Field(
         "8080",
         validation_alias="PORT",
@@ -212,6 +225,11 @@ class Config(BaseSettings):
         if value and configured and value not in configured:
             raise ValueError(f"names a provider that is off; set {value.upper()}_API_KEY to turn it on")
         return value or next(iter(configured), "")
+
+    @property
+    def traces(self) -> str | None:
+        """Where traces are sent; None when they are off."""
+        return self.otlp_traces_endpoint or (self.otlp_endpoint and f"{self.otlp_endpoint}/v1/traces")
 
     @property
     def openrouter(self) -> OpenRouterSettings | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
+from importlib import metadata
 from pathlib import Path
 
 from pydantic import BeforeValidator, HttpUrl, TypeAdapter, ValidationError
@@ -17,6 +18,7 @@ _KEY_BYTES = 32
 _DIFFERENT_BYTES = 16  # of 32 random bytes fewer are different about once in 10^20 keys
 _SIZES = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _HTTP_URL = TypeAdapter(HttpUrl)
+_SENDS_TRACES = "opentelemetry-exporter-otlp-proto-http"  # of the extra `otel`
 
 
 def _items(text: str) -> list[str]:
@@ -41,6 +43,15 @@ def _url(text: str) -> HttpUrl:
 def base_url(text: str) -> str:
     """Read an http or https URL without credentials and query; return it without a slash at its end."""
     return str(_url(text)).rstrip("/")
+
+
+def collector(text: str) -> str:
+    """Read where traces go: the URL of a collector, for which an extra must be installed."""
+    try:
+        metadata.distribution(_SENDS_TRACES)
+    except metadata.PackageNotFoundError:
+        raise ValueError("needs what sends traces: pip install 'reelkeeper[otel]', or unset it") from None
+    return base_url(text)
 
 
 def public_url(text: str) -> str:
