@@ -27,7 +27,7 @@ from service.db.sqlite import SQLiteDatabase
 from service.ids import Ids
 from service.media import Examiner, Posters
 from service.model import FINAL, State
-from service.observer import Observers
+from service.observer import Observer, Observers
 from service.outbound import configured_client, public_client
 from service.providers import ListsModels, Manners, Provider
 from service.providers.llmgateway import LLMGateway
@@ -175,7 +175,8 @@ async def open_service(
         machine = SystemClock()
         tally, turnstile = Tally(records.rejections, machine), Turnstile(machine)
         stack.push_async_callback(tally.close)
-        observers = Observers([], lambda error: log.error("observer.failed", exc_info=error))
+        observing = [await stack.enter_async_context(_tracing(config.traces, log))] if config.traces else []
+        observers = Observers(observing, lambda error: log.error("observer.failed", exc_info=error))
         records.ledger.observe = observers.entered
         store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
         examiner = Examiner(storage, log=log)
@@ -305,6 +306,17 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+@asynccontextmanager
+async def _tracing(url: str, log: FilteringBoundLogger) -> AsyncIterator[Observer]:
+    from service.tracing import Tracing  # noqa: PLC0415 - its packages are an extra, and take their time to load
+
+    tracing = Tracing.to(url, log)
+    try:
+        yield tracing
+    finally:
+        await tracing.close()
 
 
 async def _go_on_from_backup(backups: Backups, log: FilteringBoundLogger) -> None:
