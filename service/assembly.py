@@ -175,7 +175,12 @@ async def open_service(
         machine = SystemClock()
         tally, turnstile = Tally(records.rejections, machine), Turnstile(machine)
         stack.push_async_callback(tally.close)
-        observing = [await stack.enter_async_context(_tracing(config.traces, log))] if config.traces else []
+        observing: list[Observer] = []
+        if config.traces:
+            from service.tracing import Tracing  # noqa: PLC0415 - its packages are an extra, and take time to load
+
+            observing.append(tracing := Tracing.to(config.traces, log))
+            stack.push_async_callback(tracing.close)
         observers = Observers(observing, lambda error: log.error("observer.failed", exc_info=error))
         records.ledger.observe = observers.entered
         store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
@@ -306,17 +311,6 @@ def stop_on_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
-
-
-@asynccontextmanager
-async def _tracing(url: str, log: FilteringBoundLogger) -> AsyncIterator[Observer]:
-    from service.tracing import Tracing  # noqa: PLC0415 - its packages are an extra, and take their time to load
-
-    tracing = Tracing.to(url, log)
-    try:
-        yield tracing
-    finally:
-        await tracing.close()
 
 
 async def _go_on_from_backup(backups: Backups, log: FilteringBoundLogger) -> None:
