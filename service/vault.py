@@ -49,6 +49,7 @@ class Vault:
         self._token_keys = [_derive(key, b"reelkeeper/callback-token/1") for key in keys]
         self._secret_keys = [_derive(key, b"reelkeeper/callback-secret/1") for key in keys]
         self._delivery_keys = [_derive(key, b"reelkeeper/delivery-secret/1") for key in keys]
+        self._form_keys = [_derive(key, b"reelkeeper/form-token/1") for key in keys]
         self._seals = {
             _derive(key, b"reelkeeper/key-id/1")[:_KEY_ID_BYTES].hex(): AESGCM(_derive(key, b"reelkeeper/seal/1"))
             for key in keys
@@ -65,9 +66,7 @@ class Vault:
 
     def token_matches(self, job_id: str, token: str) -> bool:
         """Tell, in constant time, whether any key made this token for this job; strange text is simply wrong."""
-        given = token.encode(errors="replace")
-        # Every key is compared: the answer must not tell by its speed which one it was.
-        return sum(hmac.compare_digest(_token(key, job_id).encode(), given) for key in self._token_keys) > 0
+        return _is_any(self._token_keys, job_id, token)
 
     def callback_secret(self, job_id: str) -> str:
         """Return the secret with which a provider shall sign the callbacks of this one job: 43 characters."""
@@ -83,6 +82,14 @@ class Vault:
         Each is `whsec_` and 32 bytes in base64, as Standard Webhooks has them.
         """
         return tuple(f"{_WHSEC}{base64.b64encode(_mac(key, tenant)).decode()}" for key in self._delivery_keys)
+
+    def form_token(self, session: str) -> str:
+        """Return what the forms of a session carry, so that no other site can send them: 32 characters."""
+        return _token(self._form_keys[0], session)
+
+    def form_token_matches(self, session: str, token: str) -> bool:
+        """Tell, in constant time, whether any key made this token for this session; strange text is simply wrong."""
+        return _is_any(self._form_keys, session, token)
 
     def seal(self, text: str, purpose: str) -> str:
         """Encrypt `text` with the current key; only `unseal` with the same `purpose`, such as its owner, opens it."""
@@ -120,8 +127,14 @@ def _derive(key: bytes, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose).derive(key)
 
 
-def _token(key: bytes, job_id: str) -> str:
-    return base64.urlsafe_b64encode(_mac(key, job_id)[:_TOKEN_BYTES]).decode()
+def _token(key: bytes, text: str) -> str:
+    return base64.urlsafe_b64encode(_mac(key, text)[:_TOKEN_BYTES]).decode()
+
+
+def _is_any(keys: Sequence[bytes], text: str, token: str) -> bool:
+    given = token.encode(errors="replace")
+    # Every key is compared: the answer must not tell by its speed which one it was.
+    return sum(hmac.compare_digest(_token(key, text).encode(), given) for key in keys) > 0
 
 
 def _secret(key: bytes, job_id: str) -> str:

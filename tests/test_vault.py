@@ -147,3 +147,14 @@ def test_a_seal_that_was_cut_is_not_opened() -> None:
     for length in range(len(SEALED)):
         with pytest.raises(SealError):
             Vault([b"k" * 32]).unseal(SEALED[:length], "acme")
+
+
+def test_a_form_is_of_one_session_and_its_token_outlives_a_rotation() -> None:
+    before, during, after = Vault([OLD]), Vault([NEW, OLD]), Vault([NEW])
+    token = before.form_token("rks_1")
+    assert re.fullmatch(r"[A-Za-z0-9_-]{32}", token)
+    assert during.form_token_matches("rks_1", token)
+    assert not during.form_token_matches("rks_2", token)
+    assert not after.form_token_matches("rks_1", token)
+    assert not before.form_token_matches("rks_1", "")
+    assert token != before.callback_token("rks_1")
