@@ -55,12 +55,14 @@ def test_every_signature_is_compared_with_every_secret_although_one_was_right_al
     assert len(compared.pairs) == 3 * 2
 
 
-def test_nothing_else_makes_the_token_of_an_address_right_or_wrong(compared: Compared) -> None:
+@pytest.mark.parametrize("kind", ["callback", "form"])
+def test_nothing_else_makes_the_token_of_an_address_or_a_form_right_or_wrong(compared: Compared, kind: str) -> None:
     vault = Vault([KEY, OTHER])
-    token = vault.callback_token("job_1")
+    matches = vault.token_matches if kind == "callback" else vault.form_token_matches
+    token = vault.callback_token("job_1") if kind == "callback" else vault.form_token("job_1")
     compared.verdict = False
-    assert not vault.token_matches("job_1", token)
+    assert not matches("job_1", token)
     compared.verdict = True
-    assert vault.token_matches("job_1", "wrong")
+    assert matches("job_1", "wrong")
     assert len(compared.pairs) == 2 * 2
     assert {type(each) for pair in compared.pairs for each in pair} == {bytes}

@@ -99,7 +99,7 @@ RECEIVING = (
         "how long a comparison takes tells the right signature",
         "constant_time: nothing_else_makes_a_signature_right_or_wrong",
         "constant_time: every_signature_is_compared_with_every_secret_although_one_was_right_already",
-        "constant_time: nothing_else_makes_the_token_of_an_address_right_or_wrong",
+        "constant_time: nothing_else_makes_the_token_of_an_address_or_a_form_right_or_wrong",
     ),
     row(
         "I4",
