@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
 from service.clock import Clock, SystemClock
-from service.config import Config
+from service.config import Config, LocalConfig
 from service.db.sqlite import SQLiteDatabase
 from service.ids import Ids
 from service.media import Examiner, Posters
@@ -118,7 +118,11 @@ class Service:
 
 @asynccontextmanager
 async def open_records(
-    config: Config, *, clock: Clock | None = None, chance: random.Random | None = None, timing: Timing | None = None
+    config: LocalConfig,
+    *,
+    clock: Clock | None = None,
+    chance: random.Random | None = None,
+    timing: Timing | None = None,
 ) -> AsyncIterator[Records]:
     """Open (and migrate) the database of `config`, and close it at the end."""
     clock = clock or SystemClock()

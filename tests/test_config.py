@@ -15,9 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.config import SETTINGS, Config, LLMGatewaySettings, OpenRouterSettings, texts
+from service.config import (
+    SETTINGS,
+    Config,
+    LLMGatewaySettings,
+    LocalConfig,
+    OpenRouterSettings,
+    RemoteConfig,
+    SecretConfig,
+    texts,
+)
 from service.errors import ConfigurationError
 
+FOR_COMMANDS = {"REELKEEPER_URL", "REELKEEPER_API_KEY"}  # which the service does not read
 KEY = bytes(range(100, 132))
 RIGHT = {
     "REELKEEPER_PUBLIC_URL": "https://videos.example.com",
@@ -132,7 +142,7 @@ def test_every_mistake_is_told_at_once() -> None:
         }
     )
     named = [sentence.split()[0] for sentence in told]
-    assert sorted(named) == sorted({*SETTINGS, "REELKEEPER_TYPO"} - {"LLMGATEWAY_API_KEY"})
+    assert sorted(named) == sorted({*SETTINGS, "REELKEEPER_TYPO"} - {"LLMGATEWAY_API_KEY", *FOR_COMMANDS})
 
 
 def test_a_missing_setting_says_so() -> None:
@@ -417,3 +427,36 @@ def test_every_setting_has_a_meaning_and_a_right_example_and_default() -> None:
         read(**{setting.name: example, "LLMGATEWAY_API_KEY": "x"})
         if setting.default is not None:
             assert read(**{setting.name: setting.default}) == Config.read(RIGHT)
+
+
+# What commands read
+
+
+def test_a_command_on_this_machine_needs_nothing_and_still_names_mistakes() -> None:
+    local = LocalConfig.read({})
+    assert (local.public_url, local.database, local.job_deadline_ms) == ("", Path("var/reelkeeper.db"), 7_200_000)
+    with pytest.raises(ConfigurationError) as caught:
+        LocalConfig.read({"REELKEEPER_DATABSE": "x", "REELKEEPER_DATABASE": "x", "REELKEEPER_STORAGE": "ftp://x"})
+    assert [each.split()[0] for each in caught.value.mistakes] == ["REELKEEPER_DATABSE", "REELKEEPER_DATABASE"]
+
+
+def test_what_is_derived_from_the_secret_key_needs_it() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        SecretConfig.read({})
+    assert [each.split()[0] for each in caught.value.mistakes] == ["REELKEEPER_SECRET_KEY"]
+    assert SecretConfig.read({"REELKEEPER_SECRET_KEY": KEY.hex()}).secret_keys == (KEY,)
+
+
+def test_a_command_that_asks_a_service_needs_no_setting_of_it() -> None:
+    remote = RemoteConfig.read({"REELKEEPER_URL": "https://videos.example.com/", "REELKEEPER_API_KEY": "rk_canary"})
+    assert (remote.url, remote.api_key) == ("https://videos.example.com", "rk_canary")
+    assert "canary" not in repr(remote)
+    assert RemoteConfig.read({}).url is None
+
+
+@pytest.mark.parametrize("url", ["http://videos.example.com", "ftp://x", "videos.example.com", "https://a:b@c"])
+def test_a_key_is_sent_to_no_service_that_others_can_listen_to(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RemoteConfig.read({"REELKEEPER_URL": url})
+    assert "for example REELKEEPER_URL=https://videos.example.com" in caught.value.mistakes[0]
+    assert RemoteConfig.read({"REELKEEPER_URL": "http://127.0.0.1:8080"}).url == "http://127.0.0.1:8080"

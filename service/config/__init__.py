@@ -1,8 +1,8 @@
 """The settings: environment variables become a `Config`, or one error that names every mistake at once.
 
-Each field of `Config` names its variable, its meaning, its default and an example of right; `SETTINGS` and the
-sentences of the mistakes come from there. How a value is written is for `texts` to read. This is the only module that
-reads the environment.
+Each field names its variable, its meaning, its default and an example of right; `SETTINGS` and the sentences of the
+mistakes come from there. The service reads all of `Config`; a command reads what it needs, and nothing else has to be
+set for it. How a value is written is for `texts` to read. This is the only module that reads the environment.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -30,6 +31,8 @@ _LONGEST_LINK_S = 7 * 24 * 3600  # more is refused by S3
 # Kubernetes puts these into every container when a Service is called reelkeeper or reelkeeper-something.
 _INJECTED_NAME = re.compile(r"REELKEEPER_(\w+_)?(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP|SCTP))(_\w+)?")
 _INJECTED_VALUE = re.compile(r"(tcp|udp|sctp)://")
+_PUBLIC_URL = "where providers reach us, without trailing slash; `https://`, plain http only for loopback"
+_EXAMPLE_URL = "https://videos.example.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +52,61 @@ class LLMGatewaySettings:
     base_url: str
 
 
-class Config(BaseSettings):
-    """Every setting, checked and typed. Made by `read`; secrets do not show in its `repr`."""
+class _Settings(BaseSettings):
+    """How settings are read; secrets do not show in their `repr`."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", case_sensitive=True, enable_decoding=False, validate_default=False
     )
 
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read `environ`, by default the process's own; blanks around a value do not count, and blank means unset.
+
+        Raises ConfigurationError with every mistake that is there.
+        """
+        everything = os.environ if environ is None else environ
+        given = {name: value.strip() for name, value in everything.items() if value.strip()}
+        mistakes = [*_unknown(given), *cls._mistakes(given)]
+        try:
+            config = cls.model_validate({"environ": given})
+        except ValidationError as error:
+            mistakes += map(_sentence, error.errors())
+        if mistakes:
+            raise ConfigurationError(mistakes)
+        return config
+
+    @classmethod
+    def _mistakes(cls, _given: Mapping[str, str]) -> list[str]:
+        """Return what is wrong with all settings together."""
+        return []
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_others: PydanticBaseSettingsSource,
+        **_more: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let `read` say which variables there are; nothing else is a source."""
+        source = EnvSettingsSource(settings_cls)
+        source.env_vars = init_settings()["environ"]
+        return (source,)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_bare(cls, value: object) -> object:
+        if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            raise ValueError("is wrapped in quotes that reach us as part of the value; remove them")
+        return value
+
+
+class LocalConfig(_Settings):
+    """What a command needs that works with the database on this machine. Links are relative without `public_url`."""
+
     public_url: Annotated[str, BeforeValidator(texts.public_url)] = Field(
-        validation_alias="REELKEEPER_PUBLIC_URL",
-        description="where providers reach us, without trailing slash; `https://`, plain http only for loopback",
-        examples=["https://videos.example.com"],
-    )
-    secret_keys: Annotated[tuple[bytes, ...], BeforeValidator(texts.secret_keys)] = Field(
-        validation_alias="REELKEEPER_SECRET_KEY",
-        description="32 or more random bytes in base64 or hex; a comma-separated list rotates, the first is current",
-        examples=['"$(python3 -c "import secrets; print(secrets.token_urlsafe(32))")"'],
-        repr=False,
+        "", validation_alias="REELKEEPER_PUBLIC_URL", description=_PUBLIC_URL, examples=[_EXAMPLE_URL]
     )
     database: Annotated[Path, BeforeValidator(texts.database)] = Field(
         "sqlite:///var/reelkeeper.db",
@@ -73,6 +114,50 @@ class Config(BaseSettings):
         description="`sqlite:///relative` to the working directory, or `sqlite:////absolute`",
         examples=["sqlite:////var/lib/reelkeeper/reelkeeper.db"],
         validate_default=True,
+    )
+    job_deadline_ms: Annotated[int, texts.whole_number(1, _LONGEST_DEADLINE_S, 1000)] = Field(
+        "7200",
+        validation_alias="REELKEEPER_JOB_DEADLINE",
+        description="seconds until a silent job is `expired`",
+        validate_default=True,
+    )
+
+
+class SecretConfig(LocalConfig):
+    """What a command needs that shows what is derived from the secret key."""
+
+    secret_keys: Annotated[tuple[bytes, ...], BeforeValidator(texts.secret_keys)] = Field(
+        validation_alias="REELKEEPER_SECRET_KEY",
+        description="32 or more random bytes in base64 or hex; a comma-separated list rotates, the first is current",
+        examples=['"$(python3 -c "import secrets; print(secrets.token_urlsafe(32))")"'],
+        repr=False,
+    )
+
+
+class RemoteConfig(_Settings):
+    """What a command needs that asks a running service."""
+
+    url: Annotated[str | None, BeforeValidator(texts.service_url)] = Field(
+        None,
+        validation_alias="REELKEEPER_URL",
+        description="for commands alone: the running service that they ask, as `--url` does, in place of the database "
+        "on this machine",
+        examples=[_EXAMPLE_URL],
+    )
+    api_key: Annotated[str | None, BeforeValidator(texts.credential)] = Field(
+        None,
+        validation_alias="REELKEEPER_API_KEY",
+        description="for commands alone: the API key that they ask a running service with; `--key-file` goes first",
+        examples=["rk_and-what-follows"],
+        repr=False,
+    )
+
+
+class Config(SecretConfig):
+    """Every setting of the service, checked and typed. Made by `read`."""
+
+    public_url: Annotated[str, BeforeValidator(texts.public_url)] = Field(
+        validation_alias="REELKEEPER_PUBLIC_URL", description=_PUBLIC_URL, examples=[_EXAMPLE_URL]
     )
     storage: Annotated[str, BeforeValidator(texts.storage)] = Field(
         "var/videos",
@@ -93,12 +178,6 @@ class Config(BaseSettings):
         validation_alias="REELKEEPER_ALLOWED_PRIVATE_HOSTS",
         description="comma-separated `host:port` that outbound requests may reach although not public",
         examples=["backend.internal:8443,10.0.0.7:9000,[fd00::7]:9000"],
-    )
-    job_deadline_ms: Annotated[int, texts.whole_number(1, _LONGEST_DEADLINE_S, 1000)] = Field(
-        "7200",
-        validation_alias="REELKEEPER_JOB_DEADLINE",
-        description="seconds until a silent job is `expired`",
-        validate_default=True,
     )
     max_video_bytes: Annotated[int, BeforeValidator(texts.byte_count)] = Field(
         "2GiB",
@@ -174,46 +253,11 @@ class Config(BaseSettings):
     )
 
     @classmethod
-    def read(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Read `environ`, by default the process's own; blanks around a value do not count, and blank means unset.
-
-        Raises ConfigurationError with every mistake that is there.
-        """
-        everything = os.environ if environ is None else environ
-        given = {name: value.strip() for name, value in everything.items() if value.strip()}
-        mistakes = _unknown(given)
-        if not any(f"{name.upper()}_API_KEY" in given for name in _PROVIDERS):
-            mistakes.append(
-                "OPENROUTER_API_KEY or LLMGATEWAY_API_KEY must be set, because no provider is on without its key; "
-                "for example OPENROUTER_API_KEY=sk-or-v1-and-what-follows"
-            )
-        try:
-            config = cls.model_validate({"environ": given})
-        except ValidationError as error:
-            mistakes += map(_sentence, error.errors())
-        if mistakes:
-            raise ConfigurationError(mistakes)
-        return config
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        *_others: PydanticBaseSettingsSource,
-        **_more: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let `read` say which variables there are; nothing else is a source."""
-        source = EnvSettingsSource(settings_cls)
-        source.env_vars = init_settings()["environ"]
-        return (source,)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_bare(cls, value: object) -> object:
-        if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            raise ValueError("is wrapped in quotes that reach us as part of the value; remove them")
-        return value
+    def _mistakes(cls, given: Mapping[str, str]) -> list[str]:
+        if any(f"{name.upper()}_API_KEY" in given for name in _PROVIDERS):
+            return []
+        why = "because no provider is on without its key; for example OPENROUTER_API_KEY=sk-or-v1-and-what-follows"
+        return [f"OPENROUTER_API_KEY or LLMGATEWAY_API_KEY must be set, {why}"]
 
     @field_validator("default_provider")
     @classmethod
@@ -257,8 +301,7 @@ class Setting:
     example: str
 
 
-def _setting(name: str) -> Setting:
-    described = Config.model_fields[name]
+def _setting(described: FieldInfo) -> Setting:
     return Setting(
         name=str(described.validation_alias),
         meaning=described.description or "",
@@ -268,8 +311,11 @@ def _setting(name: str) -> Setting:
     )
 
 
-SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in map(_setting, Config.model_fields)}
-"""Every variable that is read, by name."""
+_FIELDS = [*Config.model_fields.values(), *RemoteConfig.model_fields.values()]
+SETTINGS: Mapping[str, Setting] = {
+    setting.name: setting for setting in sorted(map(_setting, _FIELDS), key=lambda setting: not setting.required)
+}
+"""Every variable that is read, by name; first those that the service is not without."""
 
 
 def _sentence(error: ErrorDetails) -> str:

@@ -62,6 +62,14 @@ def public_url(text: str) -> str:
     return str(url).rstrip("/")
 
 
+def service_url(text: str) -> str:
+    """Read the URL of a running service that is asked with an API key: https, or plain http on this machine alone."""
+    url = _url(text)
+    if url.scheme != "https" and not _is_loopback(str(url.host)):
+        raise ValueError("must begin with https://, because an API key goes with every request")
+    return str(url).rstrip("/")
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
