@@ -59,12 +59,13 @@ class RejectedCallbacks:
                 "object": "list",
                 "data": [rejection_view(each) for each in listed],
                 "has_more": has_more,
-                "next_cursor": _cursor_after(listed[-1]) if has_more else None,
+                "next_cursor": cursor_after(listed[-1]) if has_more else None,
             }
         )
 
 
-def _cursor_after(rejection: Rejection) -> str:
+def cursor_after(rejection: Rejection) -> str:
+    """Return what continues a list after `rejection`."""
     return cursor_of(f"1:{rejection.last_at}:{rejection.job_id}:{rejection.reason}")
 
 
@@ -74,9 +75,10 @@ def _job(text: str) -> str:
     return text
 
 
-def _mark(text: str) -> Mark:
+def as_mark(text: str) -> Mark:
+    """Read what `cursor_after` made. Raises ValueError."""
     found = as_cursor(text, _MARK)
     return Mark(int(found[1]), found[2], found[3])
 
 
-_QUERY: dict[str, Callable[[str], Any]] = {"job": _job, "limit": as_limit, "cursor": _mark}
+_QUERY: dict[str, Callable[[str], Any]] = {"job": _job, "limit": as_limit, "cursor": as_mark}
