@@ -172,8 +172,9 @@ class _Words(logging.Handler):
         self._log = log
         self._said: set[str] = set()
         self._logger = logging.getLogger("opentelemetry")
-        self._logger.addHandler(self)
         self._logger.propagate = False
+        for handler in (logging.NullHandler(), self):  # the first keeps silent what is said after the end
+            self._logger.addHandler(handler)
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(("opentelemetry.exporter", "opentelemetry.sdk._shared_internal")):
