@@ -81,7 +81,13 @@ class Examiner:
             if trouble is None:
                 footage = replace(footage, poster=key)
         if trouble is not None and self._log is not None:
-            self._log.warning("media.trouble", key=artifact.key, understood=footage is not None, reason=trouble)
+            self._log.warning(
+                "media.trouble",
+                job=PurePosixPath(artifact.key).parent.name,
+                key=artifact.key,
+                understood=footage is not None,
+                reason=trouble,
+            )
         return footage
 
     async def discard(self, footage: Footage) -> None:

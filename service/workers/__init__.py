@@ -12,7 +12,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -22,7 +22,40 @@ from service.observer import Handled, Observer, Observers
 
 Pause = Callable[[float], Awaitable[object]]
 
+Word = Literal[
+    # submissions, and those in doubt
+    "accepted", "refused", "turned away", "in doubt", "resubmitted",
+    # polls: what the provider said, in our words
+    "running", "completed", "failed", "cancelled", "expired", "unknown word",
+    # polls and lists of models
+    "unanswered", "listed",
+    # deliveries, files and storage
+    "delivered", "erased", "swept",
+    # all of them
+    "later", "gave up", "lease lost", "interrupted", "not stored",
+]  # fmt: skip
+"""What can become of an item. The words are few, because numbers are kept of each; `Outcome.reason` has the details."""
+
+_TELLING = frozenset[Word]({"in doubt", "gave up", "lease lost", "unknown word"})  # somebody may want to look at it
 _LAST_WORDS = 2.0  # s, to store what was cut off
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an item, and why: the reason may quote a stranger, and is for the log alone."""
+
+    word: Word
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the log and the observers are told of an item. `attempt` counts from 1."""
+
+    job: str | None = None
+    provider: str | None = None
+    delivery: str | None = None
+    attempt: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +71,7 @@ class Item(Protocol):
 
     @property
     def id(self) -> str:
-        """The row's id, for the log."""
+        """The row's id."""
         ...
 
 
@@ -58,11 +91,15 @@ class Step(Protocol[T]):
         """Keep the lease; False when it was lost."""
         ...
 
-    async def handle(self, item: T) -> str:
-        """Do the work and store its outcome; return the outcome's name, for the log."""
+    def about(self, item: T) -> About:
+        """Say what the item is about."""
         ...
 
-    async def failed(self, item: T, error: Exception) -> str:
+    async def handle(self, item: T) -> Outcome:
+        """Do the work and store its outcome; return that."""
+        ...
+
+    async def failed(self, item: T, error: Exception) -> Outcome:
         """Reschedule or give up after `handle` raised, or (InterruptedWorkError) was cut short by our own stopping."""
         ...
 
@@ -165,39 +202,63 @@ class Worker(Generic[T]):
         handling = asyncio.ensure_future(self._step.handle(item))
         keeping = asyncio.create_task(self._keep(item, handling))
         try:
-            outcome = await self._outcome(item, handling)
-        except Exception as error:  # noqa: BLE001 - the lease lapses and somebody takes the item up again
-            self._log.error("worker.outcome_not_stored", job=item.id, error=repr(error))
-            return
+            outcome, error = await self._outcome(item, handling)
         finally:
             keeping.cancel()
         seconds = time.monotonic() - begun
-        self._log.info("worker.handled", job=item.id, outcome=outcome, ms=round(seconds * 1000))
-        self._observer.handled(Handled(self.step, outcome.partition(":")[0], begun_at, seconds))
+        about = self._step.about(item)
+        self._tell(about, outcome, error, seconds)
+        kind = None if error is None else type(error).__name__
+        self._observer.handled(Handled(self.step, outcome.word, begun_at, seconds, about.provider, about.job, kind))
 
-    async def _outcome(self, item: T, handling: asyncio.Future[str]) -> str:
+    async def _outcome(self, item: T, handling: asyncio.Future[Outcome]) -> tuple[Outcome, Exception | None]:
+        """Return what became of the item, and what was raised on the way."""
+        error: Exception
         try:
-            return await handling
+            return await handling, None
         except asyncio.CancelledError:
             if not self._stopping:
-                return "lease lost"
+                return Outcome("lease lost"), None
             handling.cancel()
             await asyncio.gather(handling, return_exceptions=True)
-            return await self._step.failed(item, InterruptedWorkError("the service is stopping"))
-        except ReelkeeperError as error:
-            self._log.warning("worker.failed", job=item.id, error=str(error), kind=type(error).__name__)
-            return await self._step.failed(item, error)
-        except Exception as error:  # noqa: BLE001 - a fault of ours in one item must not stop the others
-            self._log.exception("worker.broke", job=item.id)
-            return await self._step.failed(item, error)
+            error = InterruptedWorkError("the service is stopping")
+        except Exception as raised:  # noqa: BLE001 - a fault of ours in one item must not stop the others
+            error = raised
+        try:
+            return await self._step.failed(item, error), error
+        except Exception as worse:  # noqa: BLE001 - the lease lapses and somebody takes the item up again
+            ours = error if not isinstance(error, ReelkeeperError) else worse  # whose traceback is worth more
+            return Outcome("not stored", f"{type(worse).__name__}: {worse}"), ours
 
-    async def _keep(self, item: T, handling: asyncio.Future[str]) -> None:
+    def _tell(self, about: About, outcome: Outcome, error: Exception | None, seconds: float) -> None:
+        """Write the one line that is about this item."""
+        known = error is None or isinstance(error, ReelkeeperError)
+        tell = self._log.info
+        if not known or outcome.word == "not stored":
+            tell = self._log.error
+        elif outcome.word in _TELLING or (error is not None and not isinstance(error, InterruptedWorkError)):
+            tell = self._log.warning
+        line = {
+            "job": about.job,
+            "provider": about.provider,
+            "delivery": about.delivery,
+            "attempt": about.attempt,
+            "outcome": outcome.word,
+            "reason": outcome.reason,
+            "kind": None if error is None else type(error).__name__,
+            "error": None if error is None else str(error),
+            "exc_info": None if known else error,
+        }
+        told = {key: value for key, value in line.items() if value is not None}
+        tell("worker.handled", **told, ms=round(seconds * 1000))
+
+    async def _keep(self, item: T, handling: asyncio.Future[Outcome]) -> None:
         while True:
             await self._pause(self._rhythm.renew_every)
             try:
                 kept = await self._step.renew(item)
             except ReelkeeperError as error:
-                self._log.warning("worker.cannot_renew", job=item.id, error=str(error))
+                self._log.warning("worker.cannot_renew", job=self._step.about(item).job, error=str(error))
                 continue
             if not kept:
                 handling.cancel()

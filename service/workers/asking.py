@@ -10,6 +10,12 @@ from service.clock import Clock
 from service.model import Job
 from service.pace import Pace
 from service.providers import Provider
+from service.workers import About
+
+
+def about_job(job: Job) -> About:
+    """Say which job it is that a provider is asked about."""
+    return About(job.id, job.provider, attempt=job.attempt)
 
 
 class PacedProviders:

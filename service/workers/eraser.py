@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from service.backoff import Backoff
 from service.clock import Clock
 from service.errors import InterruptedWorkError
 from service.storage import Storage
 from service.store import Erasure, Erasures
+from service.workers import About, Outcome
 
 _FAILED = Backoff(first_ms=5_000, most_ms=3_600_000)
 
@@ -33,13 +35,17 @@ class Eraser:
         """Keep the lease while the storage thinks."""
         return await self._erasures.renew(item)
 
-    async def handle(self, item: Erasure) -> str:
+    def about(self, item: Erasure) -> About:
+        """Say whose file it is: its folder has the job's name."""
+        return About(PurePosixPath(item.id).parent.name, attempt=item.attempt)
+
+    async def handle(self, item: Erasure) -> Outcome:
         """Remove a file; one that is not there is removed already."""
         await self._storage.delete(item.id)
-        return "erased" if await self._erasures.erased(item) else "lease lost"
+        return Outcome("erased" if await self._erasures.erased(item) else "lease lost")
 
-    async def failed(self, item: Erasure, error: Exception) -> str:
+    async def failed(self, item: Erasure, error: Exception) -> Outcome:
         """Try again: at once after a restart, later and later after anything else. It is never given up."""
         wait_ms = 0 if isinstance(error, InterruptedWorkError) else _FAILED.delay_ms(item.attempt, self._chance)
         await self._erasures.erase_again(item, self._clock.now() + wait_ms)
-        return "later" if wait_ms else "interrupted"
+        return Outcome("later" if wait_ms else "interrupted")

@@ -25,7 +25,8 @@ from service.outbound import open_download
 from service.providers import Unanswered
 from service.storage import Storage
 from service.store import Claims
-from service.workers.asking import PacedProviders
+from service.workers import About, Outcome
+from service.workers.asking import PacedProviders, about_job
 from service.workers.copying import Held, copy_output
 
 _NOT_READY = Backoff(first_ms=1_000, most_ms=600_000)
@@ -72,7 +73,11 @@ class Mirror:
         """Keep the lease while bytes flow."""
         return await self._claims.renew(item)
 
-    async def handle(self, item: Job) -> str:
+    def about(self, item: Job) -> About:
+        """Say which job it is, and of whom."""
+        return about_job(item)
+
+    async def handle(self, item: Job) -> Outcome:
         """Copy every output that has no artifact yet; complete the job when all have one."""
         kept = {artifact.index for artifact in item.artifacts}
         missing = [output for output in item.outputs if output.index not in kept]
@@ -85,29 +90,29 @@ class Mirror:
                 errors.append(error)  # one bad output must not keep the others from being kept
                 continue
             if not await self._claims.keep_artifact(item, await self._examined(artifact)):
-                return "lease lost"
+                return Outcome("lease lost")
         if errors:
             raise _most_hopeful(errors)
-        return "completed" if await self._claims.mirrored(item) else "lease lost"
+        return Outcome("completed" if await self._claims.mirrored(item) else "lease lost")
 
-    async def failed(self, item: Job, error: Exception) -> str:
+    async def failed(self, item: Job, error: Exception) -> Outcome:
         """Copy again while the provider can be expected to serve the output; a fault of our storage never gives up."""
         now = self._clock.now()
         if isinstance(error, InterruptedWorkError):
             await self._claims.mirror_again(item, now)
-            return "interrupted"
+            return Outcome("interrupted")
         ours = isinstance(error, StorageError | StoreUnavailableError)
         if not ours and self._hopeless(item, error, now):
             told = str(error) if isinstance(error, OutputError) else "the service could not copy it; its log says why"
             reason = JobError(ErrorCode.OUTPUT_UNAVAILABLE, told, billable=Billable.YES)
             await self._claims.give_up_mirror(item, reason)
-            return f"gave up: {told}"
+            return Outcome("gave up", told)
         backoff = _NOT_READY if isinstance(error, OutputNotReadyError) else _FAILED
         wait = backoff.delay_ms(item.attempt, self._chance)
         if isinstance(error, OutputError) and error.retry_after_ms:
             wait = max(wait, error.retry_after_ms)
         await self._claims.mirror_again(item, now + wait, now + wait + _STORAGE_WELL_MS if ours else None)
-        return "later"
+        return Outcome("later")
 
     async def _copy(self, job: Job, output: Output) -> Artifact:
         try:

@@ -11,6 +11,7 @@ from service.clock import Clock
 from service.errors import InterruptedWorkError
 from service.providers import ListsModels, Unanswered
 from service.store import Catalogue
+from service.workers import About, Outcome
 
 _EVERY_MS = 600_000
 _JITTER = 0.1
@@ -55,26 +56,30 @@ class ModelLister:
         """Keep what only this process knows of."""
         return True
 
-    async def handle(self, item: Listing) -> str:
+    def about(self, item: Listing) -> About:
+        """Say whose list it is."""
+        return About(provider=item.id)
+
+    async def handle(self, item: Listing) -> Outcome:
         """Ask for the list and keep it; an empty one after a full one is a fault of theirs, not an offer."""
         answer = await self._providers[item.id].models()
         if not isinstance(answer, Unanswered) and not answer and await self._catalogue.lists(item.id):
             answer = Unanswered("a list of no models, where there were some")
         if isinstance(answer, Unanswered):
             self._later(item.id, answer.retry_after_ms)
-            return f"unanswered: {answer.reason}"
+            return Outcome("unanswered", answer.reason)
         await self._catalogue.replace(item.id, answer)
         self._failures[item.id] = 0
         self._wait(item.id, spread_ms(_EVERY_MS, _JITTER, self._chance))
-        return f"{len(answer)} models"
+        return Outcome("listed", f"{len(answer)} models")
 
-    async def failed(self, item: Listing, error: Exception) -> str:
+    async def failed(self, item: Listing, error: Exception) -> Outcome:
         """Ask again: at once when it was only interrupted, later and later after a fault of ours."""
         if isinstance(error, InterruptedWorkError):
             self._wait(item.id, 0)
-            return "interrupted"
+            return Outcome("interrupted")
         self._later(item.id, None)
-        return "later"
+        return Outcome("later")
 
     def _later(self, provider: str, retry_after_ms: int | None) -> None:
         self._failures[provider] += 1

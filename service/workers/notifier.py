@@ -17,6 +17,7 @@ from service.model import Delivery, DeliveryAttempt, Job
 from service.outbound import is_private
 from service.store import Deliveries, Store
 from service.vault import KeyMissingError, SealError
+from service.workers import About, Outcome, Word
 from service.workers.posting import Reply, post
 
 Compose = Callable[[Delivery, Job, int], tuple[Mapping[str, str], bytes]]
@@ -67,7 +68,11 @@ class Notifier:
         """Keep the lease while the receiver thinks."""
         return await self._deliveries.renew(item)
 
-    async def handle(self, item: Delivery) -> str:
+    def about(self, item: Delivery) -> About:
+        """Say which delivery it is, and of which job."""
+        return About(item.job_id, delivery=item.id, attempt=item.attempt)
+
+    async def handle(self, item: Delivery) -> Outcome:
         """Write, sign and send the message, and note what came of it."""
         job = await self._store.job(item.job_id)
         if job is None or job.notify_url is None:
@@ -85,32 +90,35 @@ class Notifier:
             reply = replace(reply, beginning=None)
         return await self._note(item, reply, now, round((time.monotonic() - begun) * 1000))
 
-    async def failed(self, item: Delivery, error: Exception) -> str:
+    async def failed(self, item: Delivery, error: Exception) -> Outcome:
         """Send it again: at once after a restart, later after a fault of ours."""
         if isinstance(error, InterruptedWorkError):
             await self._deliveries.interrupted(item)
-            return "interrupted"
+            return Outcome("interrupted")
         if isinstance(error, StoreUnavailableError):
             raise error  # nothing can be noted: the lease lapses, and the message is sent again then
         told = "the service could not write or send the message; its log says why"
         return await self._note(item, Reply(error=told), self._clock.now(), 0)
 
-    async def _never(self, delivery: Delivery, why: str) -> str:
+    async def _never(self, delivery: Delivery, why: str) -> Outcome:
         attempt = _attempt(Reply(error=why), self._clock.now(), 0)
-        return f"gave up: {why}" if await self._deliveries.gave_up(delivery, attempt) else "lease lost"
+        return Outcome("gave up", why) if await self._deliveries.gave_up(delivery, attempt) else Outcome("lease lost")
 
-    async def _note(self, delivery: Delivery, reply: Reply, at: int, duration_ms: int) -> str:
+    async def _note(self, delivery: Delivery, reply: Reply, at: int, duration_ms: int) -> Outcome:
         attempt = _attempt(reply, at, duration_ms)
+        word: Word
         said = reply.error if reply.status is None else f"the answer was {reply.status}"
         if reply.status is not None and httpx.codes.is_success(reply.status):
-            kept, outcome = await self._deliveries.delivered(delivery, attempt), "delivered"
+            kept, word = await self._deliveries.delivered(delivery, attempt), "delivered"
         elif reply.status == httpx.codes.GONE or delivery.attempt > len(WAITS_MS):
-            kept, outcome = await self._deliveries.gave_up(delivery, attempt), f"gave up: {said}"
+            kept, word = await self._deliveries.gave_up(delivery, attempt), "gave up"
         else:
             wait_ms = max(spread_ms(WAITS_MS[delivery.attempt - 1], _JITTER, self._chance), reply.retry_after_ms or 0)
             kept = await self._deliveries.try_again(delivery, attempt, self._clock.now() + wait_ms)
-            outcome = f"later: {said}"
-        return outcome if kept else "lease lost"
+            word = "later"
+        if not kept:
+            return Outcome("lease lost")
+        return Outcome(word) if word == "delivered" else Outcome(word, said)
 
 
 def _attempt(reply: Reply, at: int, duration_ms: int) -> DeliveryAttempt:

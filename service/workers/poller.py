@@ -12,7 +12,8 @@ from service.errors import InterruptedWorkError
 from service.model import Billable, ErrorCode, Job, JobError, Report, Source, Status
 from service.providers import Unanswered
 from service.store import Claims, Store
-from service.workers.asking import PacedProviders
+from service.workers import About, Outcome
+from service.workers.asking import PacedProviders, about_job
 
 _RESERVE = 0.1  # of the provider's pace is left to downloads: less than submissions leave, which never end
 _AGE_SHARE = 20  # an old job is asked about every twentieth of its age
@@ -48,7 +49,11 @@ class Poller:
         """Keep the lease while the provider thinks."""
         return await self._claims.renew(item)
 
-    async def handle(self, item: Job) -> str:
+    def about(self, item: Job) -> About:
+        """Say which job it is, and of whom."""
+        return about_job(item)
+
+    async def handle(self, item: Job) -> Outcome:
         """Ask, apply what was said, and if that was no last word, say when to ask again."""
         provider = self._providers[item.provider]
         answer = await provider.poll(item.provider_job_id or "")
@@ -57,7 +62,7 @@ class Poller:
         if isinstance(answer, Unanswered):
             self._providers.close_for(item.provider, answer.retry_after_ms)
             await self._later(item, self._after_error(item, answer.retry_after_ms), answered=False)
-            return f"unanswered: {answer.reason}"
+            return Outcome("unanswered", answer.reason)
         report: Report = replace(answer, provider_job_id=item.provider_job_id)
         manners = provider.manners
         await self._store.apply(
@@ -67,15 +72,17 @@ class Poller:
             await self._later(item, self._interval(item, manners.poll_every_ms), answered=True)
         elif item.state.final:
             await self._claims.poll_again(item, None, answered=True)  # a last word; a video would have recovered it
-        return report.word if report.understood else f"unknown status word: {report.word}"
+        if not report.understood:
+            return Outcome("unknown word", report.word)
+        return Outcome(report.status.value, None if report.word == report.status else report.word)
 
-    async def failed(self, item: Job, error: Exception) -> str:
+    async def failed(self, item: Job, error: Exception) -> Outcome:
         """Ask again: at once after a restart, later after a fault of ours."""
         if isinstance(error, InterruptedWorkError):  # which must not be taken for silence, even at the deadline
             await self._claims.poll_again(item, self._clock.now(), answered=False)
-            return "interrupted"
+            return Outcome("interrupted")
         await self._later(item, self._after_error(item, None), answered=False)
-        return "later"
+        return Outcome("later")
 
     def _interval(self, job: Job, poll_every_ms: int) -> int:
         age = self._clock.now() - (job.submitted_at or job.created_at)

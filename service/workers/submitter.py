@@ -14,8 +14,8 @@ from service.errors import StoreUnavailableError
 from service.model import Billable, ErrorCode, Job, JobError, OnUnknown, Source, Status
 from service.providers import Accepted, InDoubt, Refused, TurnedAway
 from service.store import Claims, Store
-from service.workers import Pause
-from service.workers.asking import PacedProviders
+from service.workers import About, Outcome, Pause
+from service.workers.asking import PacedProviders, about_job
 
 _RESERVE = 0.25  # of the provider's pace is left to polls and downloads: what is paid for goes before new spending
 _TURNED_AWAY = Backoff(first_ms=2_000, most_ms=300_000)
@@ -63,7 +63,11 @@ class Submitter:
         await self._claims.renew(item)
         return True
 
-    async def handle(self, item: Job) -> str:
+    def about(self, item: Job) -> About:
+        """Say which job it is, and of whom."""
+        return about_job(item)
+
+    async def handle(self, item: Job) -> Outcome:
         """Submit the job and store which of the outcomes it was."""
         provider = self._providers[item.provider]
         submission = await provider.submit(item, self._callback_url(provider.name, item.id))
@@ -83,24 +87,25 @@ class Submitter:
                         poll_ms=provider.manners.poll_every_ms,
                         retention_ms=provider.manners.retention_ms,
                     )
-                return "accepted"
+                return Outcome("accepted")
             case Refused(error):
                 await self._record(item, lambda: self._claims.refused(item, error), refused=error.code)
-                return f"refused: {error.code}"
+                return Outcome("refused", error.code)
             case TurnedAway(reason, retry_after_ms):
                 self._providers.close_for(provider.name, retry_after_ms)
                 wait = max(retry_after_ms or 0, _TURNED_AWAY.delay_ms(item.attempt, self._chance))
                 due_at = self._clock.now() + wait
                 await self._record(item, lambda: self._claims.turned_away(item, due_at, reason), turned_away=reason)
-                return f"turned away: {reason}"
+                return Outcome("turned away", reason)
             case InDoubt(reason):
                 await self._record(item, lambda: self._claims.in_doubt(item, reason), in_doubt=reason)
-                return f"in doubt: {reason}"
+                return Outcome("in doubt", reason)
 
-    async def failed(self, item: Job, error: Exception) -> str:
+    async def failed(self, item: Job, error: Exception) -> Outcome:
         """Whatever happened, the provider may have the job."""
-        await self._claims.in_doubt(item, f"the submission was cut short ({type(error).__name__})")
-        return "in doubt"
+        reason = f"the submission was cut short ({type(error).__name__})"
+        await self._claims.in_doubt(item, reason)
+        return Outcome("in doubt", reason)
 
     async def _record(self, job: Job, write: Callable[[], Awaitable[object]], **answer: str) -> None:
         """Store what the provider answered, however long the database takes to come back: it is nowhere else.
@@ -143,14 +148,19 @@ class DoubtResolver:
         """Keep the lease."""
         return await self._claims.renew(item)
 
-    async def handle(self, item: Job) -> str:
+    def about(self, item: Job) -> About:
+        """Say which job it is, and of whom."""
+        return about_job(item)
+
+    async def handle(self, item: Job) -> Outcome:
         """Mark a submission that a crash cut off as doubtful; resubmit or give up one that stayed silent."""
         if item.doubted_at is None:
-            await self._claims.in_doubt(item, "the service stopped during the submission")
-            return "in doubt"
+            reason = "the service stopped during the submission"
+            await self._claims.in_doubt(item, reason)
+            return Outcome("in doubt", reason)
         if item.on_unknown is OnUnknown.RESUBMIT and item.doubts == 1:
             await self._claims.resubmit(item)
-            return "resubmitted"
+            return Outcome("resubmitted")
         error = JobError(
             ErrorCode.SUBMISSION_UNKNOWN,
             "The provider's answer to the submission was lost and no callback came: it may have made and billed the "
@@ -158,8 +168,8 @@ class DoubtResolver:
             billable=Billable.UNKNOWN,
         )
         await self._claims.give_up_submission(item, error)
-        return "gave up"
+        return Outcome("gave up", error.code)
 
-    async def failed(self, item: Job, error: Exception) -> str:  # noqa: ARG002 - the lease lapses, and it is tried again
+    async def failed(self, item: Job, error: Exception) -> Outcome:  # noqa: ARG002 - the lease lapses, and it is tried again
         """Leave it to the next claim."""
-        return "later"
+        return Outcome("later")

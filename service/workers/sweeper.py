@@ -13,6 +13,7 @@ from service.backoff import Backoff, spread_ms
 from service.clock import Clock
 from service.errors import InterruptedWorkError
 from service.storage import Storage
+from service.workers import About, Outcome
 
 _EVERY_MS = 6 * 3_600_000
 _JITTER = 0.1
@@ -56,7 +57,11 @@ class Sweeper:
         """Keep what only this process knows of."""
         return True
 
-    async def handle(self, item: Sweep) -> str:  # noqa: ARG002 - all rounds are alike
+    def about(self, item: Sweep) -> About:  # noqa: ARG002 - all rounds are alike
+        """Say nothing: it is about the whole storage."""
+        return About()
+
+    async def handle(self, item: Sweep) -> Outcome:  # noqa: ARG002 - all rounds are alike
         """Sweep once. What can never be collected is told once, not in every round."""
         swept = await self._storage.sweep(datetime.fromtimestamp((self._clock.now() - _YOUNG_MS) / 1000, UTC))
         if swept.left is not None and swept.left != self._left:
@@ -64,16 +69,16 @@ class Sweeper:
         self._left = swept.left
         self._failures = 0
         self._wait(spread_ms(_EVERY_MS, _JITTER, self._chance))
-        return f"aborted {swept.uploads} uploads, removed {swept.files} files"
+        return Outcome("swept", f"aborted {swept.uploads} uploads, removed {swept.files} files")
 
-    async def failed(self, item: Sweep, error: Exception) -> str:  # noqa: ARG002 - all rounds are alike
+    async def failed(self, item: Sweep, error: Exception) -> Outcome:  # noqa: ARG002 - all rounds are alike
         """Sweep again: at once when it was only interrupted, later and later while the storage is ill."""
         if isinstance(error, InterruptedWorkError):
             self._wait(0)
-            return "interrupted"
+            return Outcome("interrupted")
         self._failures += 1
         self._wait(_FAILED.delay_ms(self._failures, self._chance))
-        return "later"
+        return Outcome("later")
 
     def _wait(self, milliseconds: int) -> None:
         self._due = self._clock.now() + milliseconds

@@ -198,7 +198,7 @@ def whole_app(data: bytes) -> None:
         async with asyncio.timeout(5):
             await _APP.app(scope, receive, send)
         status = messages[0]["status"] if messages else 499
-        assert status < 500 or status == 501, (status, _APP.house.lines("web.failed") if _APP.house else None)
+        assert status < 500 or status == 501, (status, _APP.house.faults() if _APP.house else None)
         if _APP.house is not None:
             _APP.house.logged.calls.clear()
 

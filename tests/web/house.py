@@ -27,7 +27,19 @@ from service.providers import Provider
 from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
-from service.store import Catalogue, Claims, Created, Deliveries, KeyStore, Ledger, NewJob, Rejections, Store
+from service.store import (
+    Catalogue,
+    Claims,
+    Created,
+    Deliveries,
+    KeyStore,
+    Ledger,
+    NewJob,
+    Rejections,
+    Sessions,
+    Statistics,
+    Store,
+)
 from service.vault import Vault
 from service.web import build_app
 from service.web.content import Posters
@@ -54,6 +66,8 @@ class House:
     deliveries: Deliveries
     catalogue: Catalogue
     rejections: Rejections
+    statistics: Statistics
+    sessions: Sessions
     tally: Tally
     turnstile: Turnstile
     vault: Vault
@@ -106,6 +120,10 @@ class House:
 
     def lines(self, event: str = "web.request") -> list[dict[str, Any]]:
         return [call.kwargs for call in self.logged.calls if call.kwargs["event"] == event]
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the lines of what somebody must look at now."""
+        return [call.kwargs for call in self.logged.calls if call.method_name == "error"]
 
     async def queued(self, provider: str = "openrouter", tenant: str = "acme", model: str = "google/veo-3.1") -> Job:
         request = VideoRequest(model=model, prompt="a cat", duration=5)
@@ -197,6 +215,8 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
                 deliveries=Deliveries(ledger, ids),
                 catalogue=Catalogue(db),
                 rejections=rejections,
+                statistics=Statistics(ledger),
+                sessions=Sessions(db, clock, ids),
                 tally=Tally(rejections, clock),
                 turnstile=Turnstile(SystemClock()),
                 vault=vault,

@@ -140,7 +140,7 @@ async def test_a_caller_who_hangs_up_before_the_body_is_no_mistake_of_ours(house
         )
         await writer.drain()
     assert [line["status"] for line in house.lines()] == [499]
-    assert house.lines("web.failed") == []
+    assert house.faults() == []
 
 
 # Whatever comes

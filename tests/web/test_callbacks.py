@@ -104,7 +104,8 @@ async def test_fifty_identical_callbacks_at_once_have_one_effect(house: House) -
     assert (await house.history(job)).count("job.mirroring") == 1
     assert await house.count("receipts") == 1
     assert sorted(line["verdict"] for line in house.lines()) == ["applied"] + ["duplicate"] * 49
-    assert (await house.store.overview()).reports == {"openrouter": {"callback": 1}}
+    reports = (await house.statistics.overview()).reports
+    assert sum(reports["openrouter"][Source.CALLBACK]) == 1
 
 
 @pytest.mark.parametrize("word", ["completed", "failed", "cancelled", "in_progress"])
@@ -211,7 +212,9 @@ async def test_an_unsigned_callback_is_rejected_and_told_what_is_missing(house: 
     assert "x-openrouter-signature is missing" in answer.json()["error"]["message"]
     assert await now(house, job) == job
     assert await house.count("receipts") == 0
-    assert "x-openrouter-signature is missing" in house.lines()[-1]["reason"]
+    line = house.lines()[-1]
+    assert (line["job"], line["provider"], line["reason"]) == (job.id, "openrouter", "missing_header")
+    assert "x-openrouter-signature is missing" in line["error"]
     assert [call.method_name for call in house.logged.calls] == ["warning"]
 
 

@@ -89,7 +89,7 @@ async def test_a_sender_who_hangs_up_leaves_no_error_behind(house: House, caplog
         writer.write(head(house, job, "Content-Length: 500") + b"{")
         await writer.drain()
     assert [line["status"] for line in house.lines()] == [499]
-    assert house.lines("web.failed") == []
+    assert house.faults() == []
     assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 

@@ -147,7 +147,7 @@ async def test_a_storage_that_does_not_answer_is_worth_another_try(house: House)
     assert answer.json()["error"]["code"] == "storage_unavailable"
     assert "retry-after" in answer.headers
     assert "disk under" not in answer.text
-    assert "disk under" in str(house.lines("web.failed")[0]["error"])
+    assert "disk under" in str(house.faults()[0]["error"])
 
 
 async def test_a_storage_that_breaks_midway_breaks_the_connection_so_that_nobody_takes_the_part_for_the_whole(
@@ -161,7 +161,7 @@ async def test_a_storage_that_breaks_midway_breaks_the_connection_so_that_nobody
             with pytest.raises(httpx.RemoteProtocolError):
                 await client.get(f"/v1/jobs/{job.id}/content", headers=headers)
     assert [(line["status"], line["bytes"]) for line in house.lines()[-2:]] == [(200, 30), (206, 30)]
-    assert len(house.lines("web.failed")) == 2
+    assert len(house.faults()) == 2
 
 
 async def test_a_storage_that_breaks_off_now_and_then_is_read_on_where_it_broke(house: House) -> None:

@@ -110,7 +110,7 @@ async def test_who_waits_in_vain_is_asked_to_come_again(
         assert "send it again in a few seconds" in refused.json()["error"]["message"]
         assert "x-should-retry" not in refused.headers
         assert await house.count("jobs") == 0
-        assert house.lines("web.failed") == []
+        assert house.faults() == []
         await senders.aclose()
         await until(lambda: free(made) == 8)
         client.headers["content-type"] = "application/json"

@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from service.clock import ManualClock
 from service.model import Job, Output, Problem, Report, Status, VideoRequest
 from service.providers import Accepted, Callback, Hint, Location, Manners, Submission, Unanswered, Unrelated
-from service.workers import Step
+from service.workers import Outcome, Step
 from service.workers.asking import PacedProviders
 from service.workers.poller import Poller
 from service.workers.submitter import DoubtResolver, Submitter
@@ -60,6 +60,11 @@ class Scripted:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+def told(outcome: Outcome) -> str:
+    """Return an outcome as one text: "in doubt: the connection broke"."""
+    return outcome.word if outcome.reason is None else f"{outcome.word}: {outcome.reason}"
 
 
 def accepted(provider_job_id: str, status: Status = Status.RUNNING) -> Accepted:
@@ -110,9 +115,9 @@ class Stage:
         outcomes = []
         for job in await step.claim(limit):
             try:
-                outcomes.append(await step.handle(job))
+                outcomes.append(told(await step.handle(job)))
             except Exception as error:  # noqa: BLE001 - as the worker does
-                outcomes.append(await step.failed(job, error))
+                outcomes.append(told(await step.failed(job, error)))
         return outcomes
 
     async def running(self, provider: str = "alpha") -> Job:

@@ -17,7 +17,7 @@ from service.store import Erasures
 from service.workers import Worker
 from service.workers.eraser import Eraser
 from tests.turns import until
-from tests.workers.stage import Stage
+from tests.workers.stage import Stage, told
 
 WEEK = 7 * 86_400_000
 
@@ -58,9 +58,9 @@ class House:
         outcomes = []
         for erasure in await self.eraser.claim(100):
             try:
-                outcomes.append(await self.eraser.handle(erasure))
+                outcomes.append(told(await self.eraser.handle(erasure)))
             except StorageError as error:
-                outcomes.append(await self.eraser.failed(erasure, error))
+                outcomes.append(told(await self.eraser.failed(erasure, error)))
         return outcomes
 
     def waits(self) -> list[int]:

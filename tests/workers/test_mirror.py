@@ -22,7 +22,7 @@ from service.storage import Storage
 from tests.servers import answer
 from tests.store.world import RETENTION_MS, TIMING
 from tests.workers.shop import GONE, GOOD, LATER, PAGE, VIDEO, Shop, mirror_of
-from tests.workers.stage import Scripted, Stage
+from tests.workers.stage import Scripted, Stage, told
 
 
 async def test_a_whole_output_completes_the_job(shop: Shop, stage: Stage) -> None:
@@ -147,7 +147,7 @@ async def test_a_copy_that_our_stopping_cuts_short_is_made_again_at_once(shop: S
     job = await shop.mirroring()
     stage.clock.advance(RETENTION_MS)
     [claimed] = await shop.mirror.claim(1)
-    assert await shop.mirror.failed(claimed, InterruptedWorkError("stopping")) == "interrupted"
+    assert told(await shop.mirror.failed(claimed, InterruptedWorkError("stopping"))) == "interrupted"
     assert (await stage.world.now(job)).state == "mirroring"
     assert await stage.wait(job) == 0
 
@@ -158,11 +158,11 @@ async def test_a_copy_whose_lease_was_lost_is_nobodys(shop: Shop, stage: Stage) 
     [late] = await shop.mirror.claim(1)
     stage.clock.advance(TIMING.lease)
     [claimed] = await shop.mirror.claim(1)
-    assert await shop.mirror.handle(late) == "lease lost"
+    assert told(await shop.mirror.handle(late)) == "lease lost"
     assert not await shop.mirror.renew(late)
     assert (await stage.world.now(job)).artifacts == ()
     assert await shop.mirror.renew(claimed)
-    assert await shop.mirror.handle(claimed) == "completed"
+    assert told(await shop.mirror.handle(claimed)) == "completed"
 
 
 # Several places
@@ -260,10 +260,10 @@ async def test_the_end_of_the_retention_ends_the_hope(shop: Shop, stage: Stage, 
     job = await shop.mirroring()
     stage.clock.advance(RETENTION_MS - 1)
     [claimed] = await shop.mirror.claim(1)
-    assert await shop.mirror.failed(claimed, error) == "later"
+    assert told(await shop.mirror.failed(claimed, error)) == "later"
     stage.clock.advance(max(1, await stage.wait(job)))
     [claimed] = await shop.mirror.claim(1)
-    assert await shop.mirror.failed(claimed, error) == f"gave up: {error}"
+    assert told(await shop.mirror.failed(claimed, error)) == f"gave up: {error}"
     now = await stage.world.now(job)
     assert now.error is not None
     assert now.error.message == str(error)
@@ -272,10 +272,10 @@ async def test_the_end_of_the_retention_ends_the_hope(shop: Shop, stage: Stage, 
 async def test_an_error_that_nobody_expected_ends_a_job_when_the_retention_does(shop: Shop, stage: Stage) -> None:
     job = await shop.mirroring()
     [claimed] = await shop.mirror.claim(1)
-    assert await shop.mirror.failed(claimed, ValueError("no such name")) == "later"
+    assert told(await shop.mirror.failed(claimed, ValueError("no such name"))) == "later"
     stage.clock.advance(RETENTION_MS + await stage.wait(job))
     [claimed] = await shop.mirror.claim(1)
-    assert (await shop.mirror.failed(claimed, ValueError("no such name"))).startswith("gave up: ")
+    assert told(await shop.mirror.failed(claimed, ValueError("no such name"))).startswith("gave up: ")
     now = await stage.world.now(job)
     assert now.error is not None
     assert (now.error.code, now.error.message) == (

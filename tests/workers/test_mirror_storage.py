@@ -16,7 +16,7 @@ from tests.faulty_bucket import DENIED, FALSE_OK, LOST, RESET, SLOW_DOWN, Fault,
 from tests.servers import SeaweedFS, answer
 from tests.store.world import RETENTION_MS
 from tests.workers.shop import GOOD, VIDEO, Shop, mirror_of
-from tests.workers.stage import Stage
+from tests.workers.stage import Stage, told
 
 
 @pytest.mark.parametrize("error", [StorageError("the bucket is away"), StoreUnavailableError("the disk is full")])
@@ -25,7 +25,7 @@ async def test_a_fault_of_our_storage_never_ends_a_job(shop: Shop, stage: Stage,
     for _ in range(20):
         stage.clock.advance(max(RETENTION_MS, await stage.wait(job)))
         [claimed] = await shop.mirror.claim(1)
-        assert await shop.mirror.failed(claimed, error) == "later"
+        assert told(await shop.mirror.failed(claimed, error)) == "later"
         assert 4_000 <= await stage.wait(job) <= 720_000
 
 
@@ -60,7 +60,7 @@ async def test_after_a_fault_of_our_storage_one_of_the_provider_is_not_the_end(s
     job = await shop.mirroring()
     stage.clock.advance(2 * RETENTION_MS)
     [claimed] = await shop.mirror.claim(1)
-    assert await shop.mirror.failed(claimed, StorageError("the bucket is away")) == "later"
+    assert told(await shop.mirror.failed(claimed, StorageError("the bucket is away"))) == "later"
     shop.sells([answer(status=503)])
     for _ in range(5):
         stage.clock.advance(await stage.wait(job))

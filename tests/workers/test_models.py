@@ -17,7 +17,7 @@ from service.store import Catalogue
 from service.workers import Rhythm, Worker
 from service.workers.models import Listing, ModelLister
 from tests.turns import until
-from tests.workers.stage import Stage
+from tests.workers.stage import Stage, told
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -67,9 +67,9 @@ class Shop:
         outcomes = []
         for item in await self.step.claim(limit):
             try:
-                outcomes.append(f"{item.id}: {await self.step.handle(item)}")
+                outcomes.append(f"{item.id}: {told(await self.step.handle(item))}")
             except Exception as error:  # noqa: BLE001 - as the worker does
-                outcomes.append(f"{item.id}: {await self.step.failed(item, error)}")
+                outcomes.append(f"{item.id}: {told(await self.step.failed(item, error))}")
         return outcomes
 
     async def next(self) -> tuple[float, list[str]]:
@@ -90,7 +90,7 @@ def shop(stage: Stage) -> Shop:
 
 
 async def test_every_provider_is_asked_at_the_start(shop: Shop) -> None:
-    assert await shop.work() == ["alpha: 1 models", "beta: 1 models"]
+    assert await shop.work() == ["alpha: listed: 1 models", "beta: listed: 1 models"]
     assert await shop.catalogue.models() == [model("a"), model("b", "beta")]
     assert await shop.work() == []
 
@@ -102,7 +102,7 @@ async def test_it_is_asked_again_after_ten_minutes_or_so_and_the_new_list_is_kep
     waits = []
     for _ in range(10):
         waited, outcomes = await shop.next()
-        assert outcomes == ["alpha: 2 models"]
+        assert outcomes == ["alpha: listed: 2 models"]
         waits.append(waited)
         if sum(waits) > 2000:
             break
@@ -128,7 +128,10 @@ async def test_an_empty_list_after_a_full_one_is_a_fault_even_across_a_restart(s
     await shop.work()
     shop.alpha.offer = []
     shop.start()
-    assert await shop.work() == ["alpha: unanswered: a list of no models, where there were some", "beta: 1 models"]
+    assert await shop.work() == [
+        "alpha: unanswered: a list of no models, where there were some",
+        "beta: listed: 1 models",
+    ]
     assert await shop.kept() == ["a", "b"]
     waited, outcomes = await shop.next()
     assert waited < 60
@@ -137,7 +140,7 @@ async def test_an_empty_list_after_a_full_one_is_a_fault_even_across_a_restart(s
 
 async def test_an_empty_list_of_a_provider_that_never_had_more_is_an_answer(shop: Shop) -> None:
     shop.alpha.offer = []
-    assert (await shop.work())[0] == "alpha: 0 models"
+    assert (await shop.work())[0] == "alpha: listed: 0 models"
     waited, _ = await shop.next()
     assert waited >= 9 * 60
 
@@ -171,8 +174,8 @@ async def test_a_providers_own_advice_is_obeyed(shop: Shop) -> None:
 async def test_what_the_service_interrupted_itself_is_due_at_once(shop: Shop) -> None:
     for item in await shop.step.claim(10):
         assert await shop.step.renew(item)
-        assert await shop.step.failed(item, InterruptedWorkError("stopping")) == "interrupted"
-    assert await shop.work() == ["alpha: 1 models", "beta: 1 models"]
+        assert told(await shop.step.failed(item, InterruptedWorkError("stopping"))) == "interrupted"
+    assert await shop.work() == ["alpha: listed: 1 models", "beta: listed: 1 models"]
 
 
 async def test_no_more_are_taken_than_there_is_room_for_and_none_twice(shop: Shop) -> None:
@@ -187,10 +190,10 @@ async def test_a_provider_that_hangs_does_not_keep_the_others_waiting(shop: Shop
     log = structlog.wrap_logger(shop.stage.logged, processors=[])
     worker = Worker(shop.step, log, concurrency=2, rhythm=Rhythm(idle=0.01))
     running = asyncio.create_task(worker.run())
-    await until(lambda: [call.kwargs["job"] for call in shop.stage.logged.calls] == ["beta"])
+    await until(lambda: [call.kwargs["provider"] for call in shop.stage.logged.calls] == ["beta"])
     assert (shop.alpha.asked, await shop.kept()) == (1, ["b"])
     await worker.stop(grace=0)
     await running
     assert worker.trouble is None
     shop.alpha.hold.set()
-    assert await shop.work() == ["alpha: 1 models"]
+    assert await shop.work() == ["alpha: listed: 1 models"]

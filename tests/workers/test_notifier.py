@@ -32,7 +32,7 @@ from service.workers.notifier import _JITTER, WAITS_MS, Compose, Notifier
 from tests.servers import answer, free_ports
 from tests.store.world import TIMING, sure
 from tests.turns import until
-from tests.workers.stage import Stage
+from tests.workers.stage import Stage, told
 
 HOUR, DAY = 3_600_000, 86_400_000
 
@@ -144,9 +144,9 @@ class Post:
         notifier, outcomes = self.notifier(), []
         for delivery in await notifier.claim(100):
             try:
-                outcomes.append(await notifier.handle(delivery))
+                outcomes.append(told(await notifier.handle(delivery)))
             except Exception as error:  # noqa: BLE001 - as the worker does
-                outcomes.append(await notifier.failed(delivery, error))
+                outcomes.append(told(await notifier.failed(delivery, error)))
         return outcomes
 
     async def now(self, job: Job) -> tuple[Delivery, list[DeliveryAttempt]]:
@@ -408,7 +408,7 @@ async def test_a_job_that_is_deleted_while_its_message_is_claimed_is_no_fault(po
     notifier = post.notifier()
     (delivery,) = await notifier.claim(1)
     assert await post.stage.world.store.delete(job)
-    assert await notifier.handle(delivery) == "lease lost"
+    assert told(await notifier.handle(delivery)) == "lease lost"
 
 
 async def test_a_fault_of_ours_is_noted_and_followed_by_another_attempt(post: Post) -> None:

@@ -8,7 +8,7 @@ from service.errors import InterruptedWorkError, StoreUnavailableError
 from service.model import ErrorCode, Job, Output, Report, Status
 from service.providers import Manners, Unanswered
 from tests.store.world import TIMING, report
-from tests.workers.stage import MANNERS, Scripted, Stage
+from tests.workers.stage import MANNERS, Scripted, Stage, told
 
 EVERY = MANNERS.poll_every_ms
 MINUTE = 60_000
@@ -27,7 +27,7 @@ async def expired(stage: Stage) -> Job:
 
 async def test_a_job_that_runs_is_asked_about_again_at_the_providers_interval(stage: Stage) -> None:
     job = await stage.running()
-    assert await stage.step(stage.poller) == ["in_progress"]
+    assert await stage.step(stage.poller) == ["running: in_progress"]
     assert stage.alpha.calls == [f"at-{job.id}"]
     assert 0.9 * EVERY <= await stage.wait(job) <= 1.1 * EVERY
     now = await stage.world.now(job)
@@ -51,7 +51,7 @@ async def test_the_slowest_pace_is_ten_minutes(stage: Stage) -> None:
         wait = await stage.wait(job)
         assert wait <= 660_000
         stage.clock.advance(wait)
-        assert await stage.step(stage.poller) == ["in_progress"]
+        assert await stage.step(stage.poller) == ["running: in_progress"]
     assert wait >= 540_000
 
 
@@ -139,10 +139,10 @@ async def test_retry_after_is_obeyed_by_this_job_and_by_all_of_its_provider(stag
     assert await stage.wait(job) == 90_000
     stage.clock.advance(89_999)
     assert await stage.step(stage.submitter) == []
-    assert await stage.step(stage.poller) == ["in_progress"]
+    assert await stage.step(stage.poller) == ["running: in_progress"]
     assert stage.beta.calls == [f"at-{other.id}"]
     stage.clock.advance(1)
-    assert await stage.step(stage.poller, limit=2) == ["in_progress", "in_progress"]
+    assert await stage.step(stage.poller, limit=2) == ["running: in_progress"] * 2
     assert await stage.step(stage.submitter) == ["accepted"]
     assert (await stage.world.now(waiting)).state == "running"
 
@@ -159,7 +159,7 @@ async def test_a_poll_that_our_stopping_cuts_short_is_made_again_at_once(stage: 
     job = await stage.running()
     stage.clock.advance(age)
     [claimed] = await stage.poller.claim(1)
-    assert await stage.poller.failed(claimed, InterruptedWorkError("stopping")) == "interrupted"
+    assert told(await stage.poller.failed(claimed, InterruptedWorkError("stopping"))) == "interrupted"
     assert await stage.wait(job) == 0
     assert (await stage.world.now(job)).state == "running"
 
@@ -253,8 +253,8 @@ async def test_a_status_word_that_nobody_knows_is_no_verdict_but_counted_and_nam
     job = await stage.running()
     for _ in range(2):
         stage.alpha.answers = [Report(Status.RUNNING, "dreaming", job.provider_job_id, understood=False)]
-        assert await stage.step(stage.poller) == ["unknown status word: dreaming"]
+        assert await stage.step(stage.poller) == ["unknown word: dreaming"]
         stage.clock.advance(await stage.wait(job))
     now = await stage.world.now(job)
     assert (now.state, now.provider_status) == ("running", "dreaming")
-    assert (await stage.world.store.overview()).unknown_words == {"alpha": {"dreaming": 2}}
+    assert (await stage.world.statistics.overview()).unknown_words == {"alpha": {"dreaming": 2}}

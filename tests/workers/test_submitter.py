@@ -8,7 +8,7 @@ from service.errors import InterruptedWorkError, StoreUnavailableError
 from service.model import Billable, ErrorCode, Job, JobError, OnUnknown, Status
 from service.providers import InDoubt, Manners, Refused, TurnedAway
 from tests.store.world import TIMING, held
-from tests.workers.stage import MANNERS, Scripted, Stage, accepted
+from tests.workers.stage import MANNERS, Scripted, Stage, accepted, told
 
 
 async def test_an_accepted_job_runs_and_is_polled_when_the_provider_says(stage: Stage) -> None:
@@ -41,7 +41,7 @@ async def test_an_answer_that_brings_the_finished_video_needs_no_poll(stage: Sta
     stage.alpha.answers = [accepted("p1", Status.COMPLETED)]
     await stage.step(stage.submitter)
     assert await stage.world.history(job) == ["queued", "submitting", "running", "mirroring"]
-    assert (await stage.world.store.overview()).reports == {"alpha": {"submission": 1}}
+    assert await stage.world.reports() == {"alpha": {"submission": 1}}
     assert await stage.wait(job) == 0
 
 
@@ -91,7 +91,7 @@ async def test_retry_after_holds_back_everything_that_is_for_this_provider(stage
     assert await stage.step(stage.submitter) == ["accepted"]
     stage.clock.advance(1)
     assert await stage.step(stage.submitter) == ["accepted", "accepted"]
-    assert await stage.step(stage.poller) == ["in_progress"]
+    assert await stage.step(stage.poller) == ["running: in_progress"]
     for each in (job, behind, other, running):
         assert (await stage.world.now(each)).state == "running"
 
@@ -109,7 +109,7 @@ async def test_no_more_is_submitted_than_the_provider_allows(stage: Stage) -> No
     for _ in range(10):
         await stage.world.queued()
     assert len(await stage.step(stage.submitter)) == 3
-    assert (await stage.world.store.overview()).jobs == {"alpha": {"queued": 7, "running": 3}}
+    assert (await stage.world.statistics.overview()).jobs == {"alpha": {"queued": 7, "running": 3}}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ async def test_an_unknown_outcome_is_waited_for_and_never_repeated(stage: Stage,
 async def test_a_submission_that_our_stopping_cuts_short_is_in_doubt(stage: Stage) -> None:
     job = await stage.world.queued()
     [claimed] = await stage.submitter.claim(1)
-    assert await stage.submitter.failed(claimed, InterruptedWorkError("stopping")) == "in doubt"
+    assert told(await stage.submitter.failed(claimed, InterruptedWorkError("stopping"))).startswith("in doubt: ")
     assert (await stage.world.now(job)).doubts == 1
 
 
@@ -142,7 +142,7 @@ async def test_an_answer_that_comes_after_the_callback_changes_nothing(stage: St
     [claimed] = await stage.submitter.claim(1)
     await stage.world.apply(job, accepted(f"at-{job.id}", Status.COMPLETED).report)
     before = await stage.world.now(job)
-    assert await stage.submitter.handle(claimed) == "accepted"
+    assert told(await stage.submitter.handle(claimed)) == "accepted"
     assert await stage.world.now(job) == before
 
 
@@ -217,7 +217,7 @@ async def test_a_submission_whose_worker_died_is_found_when_its_lease_ends_and_t
     stage.clock.advance(TIMING.lease - 1)
     assert await stage.step(stage.resolver) == []
     stage.clock.advance(1)
-    assert await stage.step(stage.resolver) == ["in doubt"]
+    assert await stage.step(stage.resolver) == ["in doubt: the service stopped during the submission"]
     assert await stage.step(stage.resolver) == []
     now = await stage.world.now(job)
     assert (now.state, now.doubts) == ("submitting", 1)
@@ -227,7 +227,7 @@ async def test_silence_until_the_deadline_ends_the_job_and_says_what_an_operator
     job = await stage.world.submitting()
     await stage.world.claims.in_doubt(job, "reset")
     stage.clock.advance(TIMING.job_deadline)
-    assert await stage.step(stage.resolver) == ["gave up"]
+    assert await stage.step(stage.resolver) == ["gave up: submission_unknown"]
     error = (await stage.world.now(job)).error
     assert error is not None
     assert (error.code, error.billable, error.retryable) == (ErrorCode.SUBMISSION_UNKNOWN, Billable.UNKNOWN, False)
@@ -244,7 +244,7 @@ async def test_a_silent_submission_is_repeated_once_when_its_caller_wants_it(sta
     stage.clock.advance(TIMING.resubmit_after)
     assert await stage.step(stage.resolver) == []
     stage.clock.advance(TIMING.job_deadline)
-    assert await stage.step(stage.resolver) == ["gave up"]
+    assert await stage.step(stage.resolver) == ["gave up: submission_unknown"]
     assert await stage.step(stage.submitter) == []
 
 
@@ -253,7 +253,7 @@ async def test_a_doubt_that_could_not_be_resolved_is_taken_up_again_when_its_lea
     stage.clock.advance(TIMING.lease)
     [claimed] = await stage.resolver.claim(10)
     assert await stage.resolver.renew(claimed)
-    assert await stage.resolver.failed(claimed, StoreUnavailableError("the disk is full")) == "later"
+    assert told(await stage.resolver.failed(claimed, StoreUnavailableError("the disk is full"))) == "later"
     assert await stage.resolver.claim(10) == []
     stage.clock.advance(TIMING.lease)
     assert held(job, await stage.resolver.claim(10)).lease != claimed.lease
@@ -264,16 +264,16 @@ async def test_doubts_of_a_provider_that_is_gone_from_the_settings_are_resolved_
     job = await stage.world.submitting("gamma")
     await stage.world.claims.in_doubt(job, "reset")
     stage.clock.advance(TIMING.job_deadline)
-    assert await stage.step(stage.resolver) == ["gave up"]
+    assert await stage.step(stage.resolver) == ["gave up: submission_unknown"]
 
 
 async def test_a_paid_call_goes_on_although_its_lease_was_lost_and_its_id_is_kept(stage: Stage) -> None:
     await stage.world.queued()
     [claimed] = await stage.submitter.claim(10)
     stage.clock.advance(TIMING.lease + 1)
-    assert await stage.step(stage.resolver) == ["in doubt"]
+    assert await stage.step(stage.resolver) == ["in doubt: the service stopped during the submission"]
     assert await stage.submitter.renew(claimed)
-    assert await stage.submitter.handle(claimed) == "accepted"
+    assert told(await stage.submitter.handle(claimed)) == "accepted"
     now = await stage.world.now(claimed)
     assert (now.state, now.provider_job_id) == ("running", f"at-{claimed.id}")
 

@@ -8,7 +8,7 @@ import pytest
 from service.errors import InterruptedWorkError, StorageError
 from service.storage import Storage, Swept
 from service.workers.sweeper import Sweeper
-from tests.workers.stage import Stage
+from tests.workers.stage import Stage, told
 
 HOUR = 3_600_000
 
@@ -40,19 +40,19 @@ async def outcomes(sweeper: Sweeper) -> list[str]:
         assert await sweeper.claim(4) == []  # one round at a time
         assert await sweeper.renew(item)
         try:
-            said.append(await sweeper.handle(item))
+            said.append(told(await sweeper.handle(item)))
         except StorageError as error:
-            said.append(await sweeper.failed(item, error))
+            said.append(told(await sweeper.failed(item, error)))
     return said
 
 
 async def test_a_service_sweeps_when_it_starts_and_every_six_hours(stage: Stage) -> None:
     sweeper, storage = sweeper_of(stage, Swept(2, 3))
-    assert await outcomes(sweeper) == ["aborted 2 uploads, removed 3 files"]
+    assert await outcomes(sweeper) == ["swept: aborted 2 uploads, removed 3 files"]
     stage.clock.advance(5 * HOUR)
     assert await outcomes(sweeper) == []
     stage.clock.advance(2 * HOUR)
-    assert await outcomes(sweeper) == ["aborted 0 uploads, removed 0 files"]
+    assert await outcomes(sweeper) == ["swept: aborted 0 uploads, removed 0 files"]
     now = datetime.fromtimestamp(stage.clock.now() / 1000, UTC)
     assert storage.before == [now - timedelta(hours=31), now - timedelta(hours=24)]
 
@@ -64,7 +64,7 @@ async def test_a_storage_that_is_ill_is_swept_later_and_later(stage: Stage) -> N
     for _ in range(12):
         with pytest.raises(StorageError):
             await sweeper.handle(item)
-        assert await sweeper.failed(item, StorageError("away")) == "later"
+        assert told(await sweeper.failed(item, StorageError("away"))) == "later"
         begun = stage.clock.now()
         while not (claimed := await sweeper.claim(1)):
             stage.clock.advance(30_000)
@@ -72,13 +72,13 @@ async def test_a_storage_that_is_ill_is_swept_later_and_later(stage: Stage) -> N
         waits.append(stage.clock.now() - begun)
     assert waits[0] <= 90_000
     assert 4 * HOUR <= waits[-1] <= 8 * HOUR
-    assert await sweeper.handle(item) == "aborted 0 uploads, removed 0 files"
+    assert told(await sweeper.handle(item)) == "swept: aborted 0 uploads, removed 0 files"
 
 
 async def test_a_round_that_our_stopping_cuts_short_is_made_again_at_once(stage: Stage) -> None:
     sweeper, storage = sweeper_of(stage)
     [item] = await sweeper.claim(1)
-    assert await sweeper.failed(item, InterruptedWorkError("stopping")) == "interrupted"
+    assert told(await sweeper.failed(item, InterruptedWorkError("stopping"))) == "interrupted"
     assert len(await outcomes(sweeper)) == len(storage.before) == 1
 
 

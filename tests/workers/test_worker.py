@@ -11,7 +11,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from service.errors import InterruptedWorkError, StoreUnavailableError
-from service.workers import Rhythm, Supervisor, Worker
+from service.workers import About, Outcome, Rhythm, Supervisor, Worker
 from tests.turns import until
 
 
@@ -44,17 +44,20 @@ class Rows:
     async def renew(self, item: Row) -> bool:
         return item.id not in self.lost
 
-    async def handle(self, item: Row) -> str:
+    def about(self, item: Row) -> About:
+        return About(f"job_{item.id}", "alpha", attempt=1)
+
+    async def handle(self, item: Row) -> Outcome:
         if self.gate:
             await self.gate.wait()
         if item.id in self.broken:
             raise self.broken[item.id]
         self.handled.append(item.id)
-        return "done"
+        return Outcome("completed")
 
-    async def failed(self, item: Row, error: Exception) -> str:
+    async def failed(self, item: Row, error: Exception) -> Outcome:
         self.failures.append((item.id, type(error).__name__))
-        return "later"
+        return Outcome("later")
 
 
 @pytest.fixture
