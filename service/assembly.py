@@ -43,6 +43,8 @@ from service.store import (
     KeyStore,
     Ledger,
     Rejections,
+    Sessions,
+    Statistics,
     Store,
     Timing,
 )
@@ -103,6 +105,8 @@ class Records:
     backups: Backups
     eras: Eras
     rejections: Rejections
+    statistics: Statistics
+    sessions: Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,8 @@ async def open_records(
             Backups(ledger, timing),
             Eras(ledger),
             Rejections(ledger),
+            Statistics(ledger),
+            Sessions(db, clock, ids),
         )
     finally:
         await db.close()
@@ -156,9 +162,8 @@ async def open_service(
     clock: Clock | None = None,
     chance: random.Random | None = None,
     tuning: Tuning | None = None,
-    open_status: bool = False,
 ) -> AsyncIterator[Service]:
-    """Build the service; `open_status` shows the status to anybody."""
+    """Build the service."""
     tuning = tuning or Tuning()
     clock = clock or SystemClock()
     chance = chance or secrets.SystemRandom()
@@ -252,12 +257,13 @@ async def open_service(
             deliveries=records.deliveries,
             catalogue=records.catalogue,
             rejections=records.rejections,
+            statistics=records.statistics,
+            sessions=records.sessions,
             tally=tally,
             turnstile=turnstile,
             posters=Posters(examiner, store.keep_footage, clock=clock),
             link_seconds=config.link_seconds,
             allowed_private_hosts=config.allowed_private_hosts,
-            open_status=open_status,
             observer=observers,
         )
         yield Service(records, app, storage, workers, supervisor)

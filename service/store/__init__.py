@@ -2,8 +2,9 @@
 
 `jobs` speaks for callers, callbacks and operators (`accepting` is how a call becomes a job, once), `claims` for
 workers, `deliveries` for what callers are owed, `catalogue` for models, `erasures` for files of deleted jobs, `keys`
-for API keys, `backups` for copies of the database, `eras` for the secret keys, `rejections` for callbacks that were not
-believed; `transaction` is what their sentences are made of.
+for API keys, `backups` for copies of the database, `eras` for the secret keys, `receipts` for genuine callbacks,
+`rejections` for those that were not believed, `sessions` for who is signed in; `finding` lists jobs, and `statistics`
+tells how everything goes; `transaction` is what their sentences are made of.
 """
 
 from service.store.accepting import (
@@ -22,15 +23,21 @@ from service.store.accepting import (
 from service.store.backups import Backups, Restoration
 from service.store.catalogue import Catalogue
 from service.store.claims import Claims
-from service.store.deliveries import Deliveries
+from service.store.deliveries import Deliveries, FailingReceiver
 from service.store.eras import Eras
 from service.store.erasures import Erasure, Erasures
-from service.store.jobs import Overview, Receipt, Store, Verdict
+from service.store.finding import Found, Wanted
+from service.store.jobs import Store
 from service.store.keys import KeyStore
+from service.store.receipts import KeptReceipt, Receipt, Verdict
 from service.store.rejections import Mark, Reason, Rejection, Rejections
+from service.store.sessions import SESSION_MS, Sessions
+from service.store.statistics import QUARTERS, Kept, Overview, Spend, Statistics, Stored, Waiting
 from service.store.transaction import Ledger, Timing
 
 __all__ = [
+    "QUARTERS",
+    "SESSION_MS",
     "Backups",
     "Call",
     "Catalogue",
@@ -41,9 +48,13 @@ __all__ = [
     "Eras",
     "Erasure",
     "Erasures",
+    "FailingReceiver",
+    "Found",
     "Hindrance",
     "Idempotency",
     "JobDeleted",
+    "Kept",
+    "KeptReceipt",
     "KeyReused",
     "KeyStore",
     "Ledger",
@@ -58,7 +69,13 @@ __all__ = [
     "Rejection",
     "Rejections",
     "Restoration",
+    "Sessions",
+    "Spend",
+    "Statistics",
     "Store",
+    "Stored",
     "Timing",
     "Verdict",
+    "Waiting",
+    "Wanted",
 ]

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from service.db import Row, Tx
 from service.ids import Ids
 from service.model import Delivery, DeliveryAttempt, DeliveryState, State
 from service.store.transaction import Ledger, Timing, Transaction, error_from
+
+_AT_ONCE = 500  # that are owed again in one transaction: nobody waits long for it
+
+
+@dataclass(frozen=True, slots=True)
+class FailingReceiver:
+    """A receiver that did not take something: `failed` messages were given up, `waiting` are still tried.
+
+    `last_*` are of its last attempt that failed: an HTTP status, or an error when no answer came.
+    """
+
+    tenant: str
+    receiver: str  # scheme, host and port
+    failed: int
+    waiting: int
+    last_error: str | None
+    last_status: int | None
+    last_at: int | None  # unix ms
 
 
 class Deliveries:
@@ -108,6 +127,42 @@ class Deliveries:
 
         return await self._ledger.write(work)
 
+    # Operators
+
+    async def failing(self, tenant: str | None = None, *, limit: int = 20) -> list[FailingReceiver]:
+        """List receivers that messages were given up for, or that did not take their last one, newest trouble first."""
+        query = "failing" if tenant is None else "tenant_failing"
+        rows = await self._ledger.db.read(lambda tx: tx.all(query, tenant=tenant, limit=limit))
+        return [FailingReceiver(**row) for row in rows]
+
+    async def failed(
+        self, tenant: str | None, receiver: str, *, before_id: str | None = None, limit: int = 20
+    ) -> list[Delivery]:
+        """List what was given up for a receiver, newest first; `before_id` continues after the page before."""
+        query = "failed" if tenant is None else "tenant_failed"
+        wanted = {"tenant": tenant, "receiver": receiver, "before_id": before_id, "limit": limit}
+        return [_delivery(row) for row in await self._ledger.db.read(lambda tx: tx.all(query, **wanted))]
+
+    async def redeliver_all(self, tenant: str, receiver: str) -> int:
+        """Send all that was given up for a receiver once more, from the first attempt on; return how many that is.
+
+        Some at a time, in the order of their ids: what is given up again meanwhile is not sent twice.
+        """
+        redelivered, after_id = 0, ""
+        while True:
+
+            def work(tx: Transaction, after_id: str = after_id) -> list[Row]:
+                wanted = {"tenant": tenant, "receiver": receiver, "after_id": after_id}
+                rows = tx.all("redeliver_failed", **wanted, limit=_AT_ONCE, now=tx.now)
+                tx.moved |= {State(row["ended"]) for row in rows}  # whoever sends it is woken by the ends of jobs
+                return rows
+
+            rows = await self._ledger.write(work)
+            redelivered += len(rows)
+            if len(rows) < _AT_ONCE:
+                return redelivered
+            after_id = max(row["id"] for row in rows)
+
 
 def _places(tx: Transaction, limit: int, each: int) -> Counter[tuple[str, str]]:
     """Share `limit` places out to tenants and their receivers, one by one, always to whoever has the fewest.
@@ -146,7 +201,10 @@ def _places(tx: Transaction, limit: int, each: int) -> Counter[tuple[str, str]]:
 
 
 def _note(tx: Transaction, delivery: Delivery, attempt: DeliveryAttempt, *, taken: bool) -> None:
-    tx.do("note_health", id=delivery.id, healthy=taken)
+    if taken:
+        tx.do("note_health", id=delivery.id)
+    else:
+        tx.do("note_trouble", id=delivery.id, at=attempt.at, status=attempt.status, error=attempt.error)
     tx.do(
         "insert_delivery_attempt",
         id=delivery.id,

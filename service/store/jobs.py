@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from typing import Any
 
-from service.db import Tx
 from service.ids import Ids
 from service.model import (
     Billable,
@@ -40,7 +38,9 @@ from service.store.accepting import (
     retriable,
 )
 from service.store.erasures import files_of
+from service.store.finding import Found, Wanted, find
 from service.store.inputs import whole_request
+from service.store.receipts import KeptReceipt, Receipt, Verdict, kept_receipts
 from service.store.transaction import Ledger, Timing, Transaction, dumps, error_columns, job_from
 
 _LONGEST_RETENTION_MS = 30 * 86_400_000
@@ -55,33 +55,6 @@ _FORGET = (  # what refers to a job, in an order in which nothing is left withou
     "delete_events",
     "forget_artifacts",
 )
-
-
-class Verdict(StrEnum):
-    """What a genuine callback turned out to be."""
-
-    APPLIED = "applied"  # it moved the job on
-    DUPLICATE = "duplicate"  # it said nothing new
-    MISMATCHED = "mismatched"  # it speaks of another provider job than the one that this job is bound to
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A verified callback as it came: kept in the transaction that applies it."""
-
-    headers: Mapping[str, str]
-    body: bytes
-    received_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """Numbers for operators. Times are unix ms."""
-
-    jobs: Mapping[str, Mapping[str, int]]  # provider -> state -> count
-    oldest_due: Mapping[str, int]  # state -> since when its longest waiting job is overdue
-    unknown_words: Mapping[str, Mapping[str, int]]  # provider -> status word that no adapter knows -> times
-    reports: Mapping[str, Mapping[str, int]]  # provider -> callback | poll | submission -> jobs that it settled
 
 
 class Store:
@@ -144,6 +117,13 @@ class Store:
         row = await self._ledger.db.read(lambda tx: tx.one("job", id=job_id, tenant=tenant))
         return None if row is None else job_from(row)
 
+    async def find(self, tenant: str | None, wanted: Wanted, *, before_id: str | None = None, limit: int = 20) -> Found:
+        """Find jobs, newest first: one tenant's, or (None) everybody's; `before_id` continues.
+
+        Quick whatever is wanted: no more than a few thousand jobs are looked at, and what was found among them is told.
+        """
+        return await self._ledger.db.read(lambda tx: find(tx, tenant, wanted, before_id=before_id, limit=limit))
+
     async def jobs(
         self,
         tenant: str | None = None,
@@ -156,21 +136,15 @@ class Store:
         before_id: str | None = None,
         limit: int = 20,
     ) -> list[Job]:
-        """Newest first; `before_id` continues after the last job of the page before. Times are unix ms."""
-        rows = await self._ledger.db.read(
-            lambda tx: tx.all(
-                "jobs" if tenant is None else "tenant_jobs",
-                tenant=tenant,
-                state=state,
-                provider=provider,
-                model=model,
-                created_after=created_after,
-                created_before=created_before,
-                before_id=before_id,
-                limit=limit,
-            )
-        )
-        return [job_from(row) for row in rows]
+        """Return `limit` jobs, newest first, or all there are: goes on where `find` stops. Times are unix ms."""
+        wanted = Wanted(state, provider, model, created_after=created_after, created_before=created_before)
+        jobs: list[Job] = []
+        while True:
+            found = await self.find(tenant, wanted, before_id=before_id, limit=limit - len(jobs))
+            jobs += found.jobs
+            before_id = found.go_on
+            if before_id is None or len(jobs) == limit:
+                return jobs
 
     async def jobs_oldest_first(self, tenant: str, *, after_id: str | None = None, limit: int = 20) -> list[Job]:
         """List a tenant's jobs the other way round; `after_id` continues after the last job of the page before."""
@@ -187,6 +161,10 @@ class Store:
         """Return a job's history after its event number `after`, oldest first."""
         rows = await self._ledger.db.read(lambda tx: tx.all("events", job_id=job_id, after=after))
         return [Event(row["seq"], row["job_id"], row["type"], row["at"], json.loads(row["data"])) for row in rows]
+
+    async def receipts(self, job_id: str) -> list[KeptReceipt]:
+        """Return the genuine callbacks about a job, in the order in which they came."""
+        return await self._ledger.db.read(lambda tx: kept_receipts(tx, job_id))
 
     async def cancel(self, job_id: str) -> Job | None:
         """Cancel a job that waits to be submitted; None when it is in any other state."""
@@ -278,19 +256,19 @@ class Store:
             if tx.one("report_completed", **about, **found):
                 if source is Source.CALLBACK:  # a poll finds it only when it looks, and would teach ever longer times
                     tx.do("learn_duration", id=job_id, now=tx.now)
-                return self._settled(tx, job_id, State.MIRRORING, source, data)
+                return self._settled(tx, job_id, State.MIRRORING, data)
             before = tx.job(job_id)
             if tx.one("report_recovered", **about, **found):
                 if before.provider_job_id != report.provider_job_id:
                     _let_go(tx, before)
                     tx.do("forget_artifacts", job_id=job_id)
                 tx.event(job_id, "job.recovered", **data)
-                return self._settled(tx, job_id, State.MIRRORING, source, data)
+                return self._settled(tx, job_id, State.MIRRORING, data)
         else:
             state = State(report.status)
             error = report.error or JobError(ErrorCode.PROVIDER_FAILED, f"the provider says {report.word}")
             if tx.one("report_ended", **about, state=state, cost=report.cost, now=tx.now, **error_columns(error)):
-                return self._settled(tx, job_id, state, source, {**data, "code": error.code})
+                return self._settled(tx, job_id, state, {**data, "code": error.code})
         elsewhere = tx.one(
             "bound_elsewhere",
             id=job_id,
@@ -306,8 +284,7 @@ class Store:
         return bool(adopted or tx.one("report_word", **about))
 
     @staticmethod
-    def _settled(tx: Transaction, job_id: str, state: State, source: Source, data: Mapping[str, Any]) -> Verdict:
-        tx.do("count_report", id=job_id, source=source)
+    def _settled(tx: Transaction, job_id: str, state: State, data: Mapping[str, Any]) -> Verdict:
         tx.entered(job_id, state, **data)
         return Verdict.APPLIED
 
@@ -354,24 +331,6 @@ class Store:
             return tx.entered(job_id, State.MIRRORING)
 
         return await self._ledger.write(work)
-
-    async def overview(self) -> Overview:
-        """Count jobs, and find what waits longest."""
-
-        def work(tx: Tx) -> Overview:
-            jobs: dict[str, dict[str, int]] = {}
-            for row in tx.all("count_jobs"):
-                jobs.setdefault(row["provider"], {})[row["state"]] = row["jobs"]
-            reports: dict[str, dict[str, int]] = {}
-            for row in tx.all("report_counts"):
-                reports.setdefault(row["provider"], {})[row["source"]] = row["jobs"]
-            words: dict[str, dict[str, int]] = {}
-            for row in tx.all("unknown_words"):
-                words.setdefault(row["provider"], {})[row["word"]] = row["times"]
-            oldest = {row["state"]: row["due_at"] for row in tx.all("oldest_due", now=self._ledger.clock.now())}
-            return Overview(jobs, oldest, words, reports)
-
-        return await self._ledger.db.read(work)
 
     async def keeps_videos(self) -> bool:
         """Tell whether there is a video that storage should have."""

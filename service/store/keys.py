@@ -49,16 +49,16 @@ class KeyStore:
     async def authenticate(self, secret: str) -> ApiKey | None:
         """Return the key's record, None when it is unknown or revoked."""
         row = await self._db.read(lambda tx: tx.one("api_key", hash=_hash(secret)))
-        return None if row is None else _api_key(row)
+        return None if row is None else api_key_from(row)
 
     async def all(self) -> list[ApiKey]:
         """Return every key's record, oldest first."""
-        return [_api_key(row) for row in await self._db.read(lambda tx: tx.all("api_keys"))]
+        return [api_key_from(row) for row in await self._db.read(lambda tx: tx.all("api_keys"))]
 
     async def revoke(self, key_id: str) -> ApiKey | None:
         """Make a key useless from now on; None when there is no such key, or it was revoked before."""
         row = await self._db.run(lambda tx: tx.one("revoke_api_key", id=key_id, now=self._clock.now()))
-        return None if row is None else _api_key(row)
+        return None if row is None else api_key_from(row)
 
 
 def _hash(secret: str) -> str:
@@ -66,6 +66,7 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _api_key(row: Row) -> ApiKey:
+def api_key_from(row: Row) -> ApiKey:
+    """Return the key that a row of `api_keys` describes."""
     fields = {name: row[name] for name in ApiKey.__dataclass_fields__}
     return ApiKey(**fields | {"operator": bool(row["operator"])})

@@ -23,8 +23,11 @@ from service.model import (
     State,
     VideoRequest,
 )
+from service.store.buckets import bucket_of
 
 T = TypeVar("T")
+
+_HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,10 @@ class Transaction:
         if state is State.COMPLETED:  # of all ends the one after which nobody asks for the same again
             self.do("delete_inputs", job_id=job_id)
         job = self.job(job_id)
+        if state is State.COMPLETED:
+            took = bucket_of(self.now - (job.submitted_at or job.created_at))
+            about = {"hour": self.now // _HOUR_MS, "tenant": job.tenant, "provider": job.provider}
+            self.do("count_kept_time", **about, bucket=took)
         self.entries.append(job)
         if state.final and job.notify_url is not None:
             error = None if job.error is None else dumps(asdict(job.error))

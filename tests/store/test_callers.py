@@ -12,7 +12,7 @@ import pytest
 from service.errors import StoreUnavailableError
 from service.model import Job, OnUnknown, Source, State, Status, VideoRequest
 from service.store import Created, Idempotency, KeyReused, NewJob, Receipt, Verdict
-from tests.store.world import TIMING, World, report, sure
+from tests.store.world import World, report, sure
 
 FOX = NewJob("acme", "alpha", VideoRequest(model="m", prompt="a fox"))
 KEY = Idempotency("key-1", "jobs.create", "aaaa")
@@ -88,7 +88,7 @@ async def test_fifty_identical_callbacks_at_once_are_applied_once_and_kept_once(
     assert (receipt["times"], receipt["verdict"], receipt["job_id"]) == (50, "applied", job.id)
     assert receipt["body"] == b"0"
     assert (await world.history(job)).count("mirroring") == 1
-    assert (await world.store.overview()).reports == {"alpha": {"callback": 1}}
+    assert await world.reports() == {"alpha": {"callback": 1}}
 
 
 async def test_a_callback_that_says_something_else_is_kept_apart(world: World) -> None:
@@ -188,44 +188,6 @@ async def test_a_list_can_be_filtered(world: World, tenant: str | None) -> None:
     assert last.id in await found(created_after=last.created_at)
     assert last.id not in await found(created_before=last.created_at)
     assert len(await found(limit=2)) == 2
-
-
-# Numbers
-
-
-async def test_the_overview_counts_jobs_and_tells_what_waits_longest(world: World) -> None:
-    begun = world.clock.now()
-    await world.queued()
-    world.clock.advance(1_000)
-    await world.queued()
-    await world.mirrored("beta")
-    await world.completed("beta")
-    await world.failed("gamma")
-    world.clock.advance(TIMING.lease)
-    sure(await world.submitted(await world.submitting("delta"), "not due yet"))
-    overview = await world.store.overview()
-    assert overview.jobs == {
-        "alpha": {"queued": 2},
-        "beta": {"mirroring": 1, "completed": 1},
-        "gamma": {"failed": 1},
-        "delta": {"running": 1},
-    }
-    assert overview.oldest_due == {"queued": begun, "mirroring": begun + 1_000 + TIMING.lease}
-    assert overview.reports == {"beta": {"callback": 2}}
-
-
-async def test_the_overview_tells_how_the_last_words_came(world: World) -> None:
-    for source, times in ((Source.POLL, 2), (Source.SUBMISSION, 1)):
-        for _ in range(times):
-            job = await world.running()
-            await world.apply(job, report(Status.RUNNING, f"at-{job.id}"), source)
-            await world.apply(job, report(Status.FAILED, f"at-{job.id}"), source)
-    assert (await world.store.overview()).reports == {"alpha": {"poll": 2, "submission": 1}}
-
-
-async def test_an_empty_store_has_an_empty_overview(world: World) -> None:
-    overview = await world.store.overview()
-    assert (overview.jobs, overview.oldest_due, overview.reports) == ({}, {}, {})
 
 
 async def test_a_probe_writes(world: World) -> None:

@@ -49,7 +49,7 @@ async def test_only_as_many_late_jobs_expire_as_may_be_claimed_at_once(world: Wo
         await world.queued()
     world.clock.advance(TIMING.job_deadline)
     await world.claims.claim_queued("alpha", 2)
-    assert (await world.store.overview()).jobs["alpha"] == {"queued": 3, "expired": 2}
+    assert (await world.statistics.overview()).jobs["alpha"] == {"queued": 3, "expired": 2}
 
 
 async def test_late_jobs_take_no_place_from_those_in_time_nor_from_other_providers(world: World) -> None:
@@ -60,7 +60,7 @@ async def test_late_jobs_take_no_place_from_those_in_time_nor_from_other_provide
     world.clock.advance(TIMING.job_deadline)
     in_time = [await world.queued() for _ in range(2)]
     assert {job.id for job in await world.claims.claim_queued("alpha", 2)} == {job.id for job in in_time}
-    assert (await world.store.overview()).jobs["beta"] == {"queued": 1}
+    assert (await world.statistics.overview()).jobs["beta"] == {"queued": 1}
 
 
 # Doubt

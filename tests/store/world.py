@@ -22,7 +22,21 @@ from service.model import (
     Status,
     VideoRequest,
 )
-from service.store import Claims, Created, Idempotency, KeyStore, Ledger, NewJob, Receipt, Store, Timing, Verdict
+from service.store import (
+    Claims,
+    Created,
+    Deliveries,
+    Idempotency,
+    KeyStore,
+    Ledger,
+    NewJob,
+    Receipt,
+    Sessions,
+    Statistics,
+    Store,
+    Timing,
+    Verdict,
+)
 
 TIMING = Timing()
 POLL_MS = 10_000
@@ -69,6 +83,9 @@ class World:
         self.store = Store(self.ledger, self.ids)
         self.claims = Claims(self.ledger, self.ids)
         self.keys = KeyStore(database, clock, self.ids)
+        self.deliveries = Deliveries(self.ledger, self.ids)
+        self.statistics = Statistics(self.ledger)
+        self.sessions = Sessions(database, clock, self.ids)
 
     # What is asked
 
@@ -92,6 +109,11 @@ class World:
         found = await self.store.job(job.id)
         assert found is not None
         return found
+
+    async def reports(self) -> dict[str, dict[Source, int]]:
+        """Count how the last words about jobs came today."""
+        reports = (await self.statistics.overview()).reports
+        return {name: {source: sum(times) for source, times in of.items()} for name, of in reports.items()}
 
     async def history(self, job: Job) -> list[str]:
         return [event.type.removeprefix("job.") for event in await self.store.events(job.id)]

@@ -81,7 +81,6 @@ class House:
     def app(
         self,
         *,
-        open_status: bool = False,
         storage: Storage | None = None,
         posters: Posters | None = None,
         link_seconds: int = 0,
@@ -103,12 +102,13 @@ class House:
             deliveries=self.deliveries,
             catalogue=self.catalogue,
             rejections=self.rejections,
+            statistics=self.statistics,
+            sessions=self.sessions,
             tally=self.tally,
             turnstile=self.turnstile,
             posters=posters,
             link_seconds=link_seconds,
             allowed_private_hosts=ALLOWED,
-            open_status=open_status,
         )
 
     def client(self, app: ASGIApp | None = None, key: str | None = None) -> httpx.AsyncClient:

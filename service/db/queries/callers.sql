@@ -19,6 +19,30 @@ SELECT * FROM api_keys ORDER BY id;
 UPDATE api_keys SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL RETURNING *;
 
 
+-- forget_sessions --
+-- Forget sessions that have expired.
+DELETE FROM sessions WHERE expires_at <= :now;
+
+-- insert_session --
+-- Somebody signed in with a key.
+INSERT INTO sessions (hash, api_key_id, created_at, expires_at) VALUES (:hash, :api_key_id, :now, :expires_at);
+
+-- trim_sessions --
+-- End all but the :most newest sessions of a key.
+DELETE FROM sessions
+ WHERE hash IN (SELECT hash FROM sessions WHERE api_key_id = :api_key_id
+                 ORDER BY created_at DESC, hash LIMIT -1 OFFSET :most);
+
+-- session_key --
+-- The credential that a session was opened with, unless the session has expired or the credential was revoked.
+SELECT api_keys.* FROM sessions JOIN api_keys ON api_keys.id = sessions.api_key_id
+ WHERE sessions.hash = :hash AND sessions.expires_at > :now AND api_keys.revoked_at IS NULL;
+
+-- close_session --
+-- Somebody signed out.
+DELETE FROM sessions WHERE hash = :hash;
+
+
 -- insert_idempotency_key --
 -- Remember which job a caller's key made; no row back when the key was used before.
 INSERT INTO idempotency_keys (tenant, operation, key, fingerprint, job_id, created_at)
@@ -106,9 +130,38 @@ SELECT receiver FROM receivers
  ORDER BY due_at LIMIT :most;
 
 -- note_health --
--- Remember whether a receiver took the last message that was sent to it.
-UPDATE receivers SET healthy = :healthy
- WHERE (tenant, receiver) = (SELECT tenant, receiver FROM deliveries WHERE id = :id) AND healthy <> :healthy;
+-- Remember that a receiver took the last message that was sent to it.
+UPDATE receivers SET healthy = 1
+ WHERE (tenant, receiver) = (SELECT tenant, receiver FROM deliveries WHERE id = :id) AND healthy = 0;
+
+-- note_trouble --
+-- Remember that a receiver did not take the last message that was sent to it, and why.
+UPDATE receivers SET healthy = 0, last_at = :at, last_status = :status, last_error = :error
+ WHERE (tenant, receiver) = (SELECT tenant, receiver FROM deliveries WHERE id = :id);
+
+-- failing --
+-- Receivers that did not take something, or their last message, those first whose last failure is the newest.
+SELECT tenant, receiver, failed, waiting, last_error, last_status, last_at FROM receivers
+ WHERE failed > 0 OR (healthy = 0 AND last_at IS NOT NULL)
+ ORDER BY last_at DESC, tenant, receiver LIMIT :limit;
+
+-- tenant_failing --
+-- The same of one tenant.
+SELECT tenant, receiver, failed, waiting, last_error, last_status, last_at FROM receivers
+ WHERE tenant = :tenant AND (failed > 0 OR (healthy = 0 AND last_at IS NOT NULL))
+ ORDER BY last_at DESC, receiver LIMIT :limit;
+
+-- failed --
+-- What one receiver was to be told and was given up, newest first.
+SELECT * FROM deliveries
+ WHERE receiver = :receiver AND state = 'failed' AND id < coalesce(:before_id, '~')
+ ORDER BY id DESC LIMIT :limit;
+
+-- tenant_failed --
+-- The same of one tenant.
+SELECT * FROM deliveries
+ WHERE tenant = :tenant AND receiver = :receiver AND state = 'failed' AND id < coalesce(:before_id, '~')
+ ORDER BY id DESC LIMIT :limit;
 
 -- claim_deliveries --
 -- Take what is owed to one receiver. What was taken before and never noted, by a process that died, is the same attempt.
@@ -157,6 +210,16 @@ UPDATE deliveries
  WHERE id = (SELECT id FROM deliveries WHERE job_id = :job_id ORDER BY rowid DESC LIMIT 1)
    AND (lease IS NULL OR leased_until <= :now)
 RETURNING *;
+
+-- redeliver_failed --
+-- Somebody wants what a receiver was to be told, and was given up, sent once more: the next :limit after :after_id.
+UPDATE deliveries
+   SET state = 'pending', attempt = 0, lease = NULL, leased_until = NULL, due_at = :now, finished_at = NULL
+ WHERE id IN (SELECT id FROM deliveries
+               WHERE tenant = :tenant AND receiver = :receiver AND state = 'failed' AND id > :after_id
+               ORDER BY id LIMIT :limit)
+   AND +state = 'failed'
+RETURNING id, ended;
 
 -- job_deliveries --
 -- All that a caller is owed about a job, oldest first.

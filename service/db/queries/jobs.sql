@@ -30,31 +30,6 @@ SELECT :job_id, coalesce(max(seq), 0) + 1, :type, :now, :data FROM events WHERE 
 -- One job with its artifacts; :tenant NULL reads anybody's.
 SELECT * FROM job_rows WHERE id = :id AND (:tenant IS NULL OR tenant = :tenant);
 
--- jobs --
--- A page of everybody's jobs, newest first, continuing before :before_id; a NULL filter lets everything through.
-SELECT * FROM job_rows
- WHERE id < coalesce(:before_id, '~')
-   AND (:state IS NULL OR state = :state)
-   AND (:provider IS NULL OR provider = :provider)
-   AND (:model IS NULL OR model = :model)
-   AND (:created_after IS NULL OR created_at >= :created_after)
-   AND (:created_before IS NULL OR created_at < :created_before)
- ORDER BY id DESC
- LIMIT :limit;
-
--- tenant_jobs --
--- The same for one tenant: a query of its own, so that it reads no more than that tenant's part of an index.
-SELECT * FROM job_rows
- WHERE tenant = :tenant
-   AND id < coalesce(:before_id, '~')
-   AND (:state IS NULL OR state = :state)
-   AND (:provider IS NULL OR provider = :provider)
-   AND (:model IS NULL OR model = :model)
-   AND (:created_after IS NULL OR created_at >= :created_after)
-   AND (:created_before IS NULL OR created_at < :created_before)
- ORDER BY id DESC
- LIMIT :limit;
-
 -- tenant_jobs_oldest_first --
 -- A page of one tenant's jobs, continuing after :after_id.
 SELECT * FROM job_rows WHERE tenant = :tenant AND id > coalesce(:after_id, '') ORDER BY id LIMIT :limit;
@@ -308,12 +283,6 @@ INSERT INTO durations (provider, model, usual_ms)
 SELECT provider, model, max(1000, :now - submitted_at) FROM jobs WHERE id = :id
 ON CONFLICT (provider, model) DO UPDATE SET usual_ms = (durations.usual_ms * 4 + excluded.usual_ms) / 5;
 
--- count_report --
--- Note how the last word about a job came.
-INSERT INTO report_counts (provider, source, jobs)
-SELECT provider, :source, 1 FROM jobs WHERE id = :id
-ON CONFLICT (provider, source) DO UPDATE SET jobs = report_counts.jobs + 1;
-
 -- count_unknown_word --
 -- Note a status word that no adapter knows.
 INSERT INTO unknown_words (provider, word, times)
@@ -327,6 +296,11 @@ VALUES (:job_id, :provider_job_id, :word, :verdict, :received_at, :received_at, 
 ON CONFLICT (job_id, provider_job_id, word) DO UPDATE
    SET times = times + 1, last_at = excluded.last_at,
        verdict = CASE WHEN excluded.verdict = 'applied' THEN 'applied' ELSE verdict END;
+
+-- receipts --
+-- The verified callbacks about a job, in the order in which they came.
+SELECT provider_job_id, word, verdict, times, first_at, last_at, headers, body FROM receipts
+ WHERE job_id = :job_id ORDER BY first_at, rowid;
 
 
 -- claim_mirrors --

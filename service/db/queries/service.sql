@@ -22,20 +22,6 @@ SELECT 1 AS yes FROM models WHERE provider = :provider LIMIT 1;
 SELECT provider FROM models WHERE id = :id ORDER BY provider;
 
 
--- count_jobs --
--- Jobs by provider and state.
-SELECT provider, state, count(*) AS jobs FROM jobs GROUP BY state, provider;
-
--- oldest_due --
--- For each state, since when its longest waiting job is overdue.
-SELECT state, min(due_at) AS due_at FROM jobs
- WHERE state IN ('queued', 'submitting', 'running', 'mirroring') AND due_at <= :now
- GROUP BY state;
-
--- report_counts --
--- How the last words about jobs came.
-SELECT provider, source, jobs FROM report_counts ORDER BY provider, source;
-
 -- unknown_words --
 -- The status words that no adapter knows, most frequent first.
 SELECT provider, word, times FROM unknown_words ORDER BY times DESC LIMIT 20;
