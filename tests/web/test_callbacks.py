@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 
-from service.model import Job, State
+from service.model import Job, Source, State
 from service.providers.openrouter import OpenRouter
 from tests.web.house import (
     OPENROUTER_SECRET,
