@@ -21,7 +21,7 @@ from service.ids import Ids
 from service.observer import Observer, Observers
 from service.providers import Provider
 from service.storage import Storage
-from service.store import Catalogue, Deliveries, KeyStore, Rejections, Store
+from service.store import Catalogue, Deliveries, KeyStore, Rejections, Sessions, Statistics, Store
 from service.vault import Vault
 from service.web.acting import Acting
 from service.web.actions import Actions
@@ -45,7 +45,10 @@ from service.web.refusals import RefusalError
 from service.web.rejections import RejectedCallbacks
 from service.web.requests import NewJobs
 from service.web.routing import Routing
-from service.web.status import Status, Troubles
+from service.web.status import Health, OverviewPage, Pages, SigningIn, Snapshots, Troubles
+from service.web.status.job import JobPage
+from service.web.status.jobs import JobsPage
+from service.web.status.rendering import Files, Templates
 from service.web.streams import Streams
 from service.web.tally import Tally
 from service.web.turnstile import Turnstile
@@ -67,12 +70,13 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     deliveries: Deliveries,
     catalogue: Catalogue,
     rejections: Rejections,
+    statistics: Statistics,
+    sessions: Sessions,
     tally: Tally,
     turnstile: Turnstile,
     posters: Posters | None = None,
     link_seconds: int = 0,
     allowed_private_hosts: Collection[str] = (),
-    open_status: bool = False,
     stopping: Callable[[], bool] = lambda: False,
     observer: Observer | None = None,
 ) -> Starlette:
@@ -81,8 +85,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     `public_url` has no trailing slash; `workers` tells what is wrong with each worker; `tally` writes rejected
     callbacks to `rejections`, and is closed by whoever made it; `turnstile` is where they wait their turn; signed links
     to storage live for `link_seconds` (0: none are made); callers may be told at `allowed_private_hosts` (`host:port`);
-    `open_status` shows the status without a key, for a demonstration on loopback; `stopping` tells streams without an
-    end to end; `observer` is told of requests and callbacks.
+    `stopping` tells streams without an end to end; `observer` is told of requests and callbacks.
     """
     observer = observer or Observers()
     views = Views(public_url)
@@ -93,7 +96,9 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     jobs = Jobs(store=store, callers=callers, creating=creating, new_jobs=new_jobs, views=views)
     batch = Batch(callers=callers, creating=creating, new_jobs=new_jobs, views=views, refused=answer_to)
     acting = Acting(store=store, deliveries=deliveries, creating=creating, providers=providers, views=views)
-    actions = Actions(deliveries=deliveries, callers=callers, creating=creating, acting=acting, views=views)
+    actions = Actions(
+        store=store, deliveries=deliveries, callers=callers, creating=creating, acting=acting, views=views
+    )
     streams = Streams()
     events = Events(store=store, callers=callers, views=views, streams=streams, stopping=stopping)
     content = Content(callers=callers, storage=storage, posters=posters, link_seconds=link_seconds)
@@ -133,14 +138,45 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     )
     api_keys = Keys(keys, callers)
     rejected = RejectedCallbacks(rejections, callers)
-    status = Status(
-        store=store,
-        rejections=rejections,
-        storage=storage,
+    health = Health(store=store, storage=storage, clock=clock, workers=workers)
+    files = Files()
+    templates = Templates(files)
+    pages = Pages(
+        sessions=sessions,
+        vault=vault,
         clock=clock,
+        templates=templates,
+        public_url=public_url,
+        streams=streams,
+        stopping=stopping,
+    )
+    signing_in = SigningIn(
+        keys=keys,
+        sessions=sessions,
+        pages=pages,
+        templates=templates,
+        turnstile=turnstile,
+        public_url=public_url,
+        log=log,
+    )
+    overview = OverviewPage(
+        pages=pages,
+        callers=callers,
+        snapshots=Snapshots(statistics, rejections, clock),
+        health=health,
         providers=providers,
-        workers=workers,
-        callers=None if open_status else callers,
+    )
+    jobs_page = JobsPage(pages, store, providers)
+    job_page = JobPage(
+        pages=pages,
+        store=store,
+        deliveries=deliveries,
+        rejections=rejections,
+        acting=acting,
+        content=content,
+        clock=clock,
+        public_url=public_url,
+        providers=providers,
     )
     app = Starlette(
         routes=[
@@ -150,6 +186,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/v1/jobs/batch", batch.create, methods=["POST"]),
             Route("/v1/jobs/{job_id}/events", events.read, methods=["GET"]),
             Route("/v1/jobs/{job_id}/deliveries", actions.deliveries, methods=["GET"]),
+            Route("/v1/jobs/{job_id}/receipts", actions.receipts, methods=["GET"]),
             Route("/v1/jobs/{job_id}/cancel", actions.cancel, methods=["POST"]),
             Route("/v1/jobs/{job_id}/retry", actions.retry, methods=["POST"]),
             Route("/v1/jobs/{job_id}/redeliver", actions.redeliver, methods=["POST"]),
@@ -178,9 +215,20 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/v1/keys", api_keys.page, methods=["GET"]),
             Route("/v1/keys", api_keys.create, methods=["POST"]),
             Route("/v1/keys/{key_id}/revoke", api_keys.revoke, methods=["POST"]),
-            Route("/healthz", status.health, methods=["GET"]),
-            Route("/readyz", status.ready, methods=["GET"]),
-            Route("/status", status.status, methods=["GET"]),
+            Route("/healthz", health.health, methods=["GET"]),
+            Route("/readyz", health.ready, methods=["GET"]),
+            Route("/status", overview.page, methods=["GET"]),
+            Route("/status.json", overview.json, methods=["GET"]),
+            Route("/status/sign-in", signing_in.form, methods=["GET"]),
+            Route("/status/sign-in", signing_in.sign_in, methods=["POST"]),
+            Route("/status/sign-out", signing_in.sign_out, methods=["POST"]),
+            Route("/status/static/{name}", files.read, methods=["GET"]),
+            Route("/status/jobs", jobs_page.page, methods=["GET"]),
+            Route("/status/jobs/{job_id}", job_page.page, methods=["GET"]),
+            Route("/status/jobs/{job_id}/content", job_page.content, methods=["GET"]),
+            Route("/status/jobs/{job_id}/poster", job_page.poster, methods=["GET"]),
+            Route("/status/jobs/{job_id}/{action}", job_page.act, methods=["POST"]),
+            Route("/status/jobs/{job_id}/{action}", job_page.again, methods=["GET"]),
             Route("/openapi.json", Description(public_url, tuple(providers)).read, methods=["GET"]),
         ],
         middleware=[Middleware(Gate, log=log, ids=ids, clock=clock, observer=observer), Middleware(Places)],

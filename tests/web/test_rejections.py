@@ -307,7 +307,8 @@ async def test_the_status_counts_them_by_reason(house: House) -> None:
         await client.post(house.address(job), content=b"{}")
         await client.post(house.address(other), content=b"{}", headers=house.llmgateway_headers(other, b"["))
     await house.tally.flush()
-    async with house.client(house.app(open_status=True), key="") as client:
+    _, operator = await house.keys.create("ops", "acme", operator=True)
+    async with house.client(key=operator) as client:
         status = (await client.get("/status")).json()
     assert status["rejected_callbacks"] == {
         "openrouter": {"missing_header": 3, "wrong_content_type": 1},

@@ -1,9 +1,10 @@
-"""How the service is: for process managers, load balancers and operators."""
+"""Whether the service can work: for process managers, load balancers and whoever looks after it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 
 from starlette.requests import Request
@@ -12,49 +13,44 @@ from starlette.responses import Response
 from service.clock import Clock
 from service.errors import ReelkeeperError
 from service.logs import redact
-from service.model import Source, State
 from service.storage import Storage
-from service.store import Rejections, Store
+from service.store import Store
 from service.web.answers import JSONResponse
-from service.web.callers import Callers
-from service.web.views import rfc3339
 
 Troubles = Callable[[], Mapping[str, str | None]]
 """Returns, for each worker, what is wrong with it in words; None when it is well."""
 
 _STORAGE_CHECK_MS = 30_000
 _PROBE_SECONDS = 5.0
-_STEPS = {"submit": State.QUEUED, "resolve": State.SUBMITTING, "poll": State.RUNNING, "mirror": State.MIRRORING}
+_LASTS_MS = 5_000  # of a try, for those who only look
 
 
-class Status:
-    """Tells whether the process is up, whether it can work, and (to operators) how it goes.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the service: well, or what is wrong with it and what to do."""
 
-    `callers` None shows the status to anybody, for a demonstration on loopback.
-    """
+    name: str  # "database", "storage", "worker submit:openrouter"
+    trouble: str | None
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        rejections: Rejections,
-        storage: Storage,
-        clock: Clock,
-        providers: Collection[str],
-        workers: Troubles,
-        callers: Callers | None,
-    ) -> None:
+
+class Health:
+    """Tells whether the process is up, and whether it can work."""
+
+    def __init__(self, *, store: Store, storage: Storage, clock: Clock, workers: Troubles) -> None:
         self._store = store
-        self._rejections = rejections
         self._storage = storage
         self._clock = clock
-        self._providers = providers
         self._workers = workers
-        self._callers = callers
         self._started_at = clock.now()
         self._probing: asyncio.Task[dict[str, str]] | None = None
+        self._probed_at = 0
         self._storage_checked_at: int | None = None
         self._storage_trouble: str | None = None
+
+    @property
+    def uptime_ms(self) -> int:
+        """For how long the service has been up."""
+        return self._clock.now() - self._started_at
 
     async def health(self, _request: Request) -> Response:
         """Say that the process is up; a process manager that hears nothing may restart it."""
@@ -62,45 +58,23 @@ class Status:
 
     async def ready(self, _request: Request) -> Response:
         """Say whether a job could be accepted and kept now, by trying; requests at the same time share one try."""
-        if self._probing is None or self._probing.done():
-            self._probing = asyncio.create_task(self._probe())
-        troubles = await asyncio.shield(self._probing)
+        troubles = await self._tried()
         return (
             JSONResponse({"status": "ill", "troubles": troubles}, 503) if troubles else JSONResponse({"status": "ok"})
         )
 
-    async def status(self, request: Request) -> Response:
-        """Show operators the numbers: jobs by provider and state, what is overdue, and how the last words came."""
-        if self._callers is not None:
-            await self._callers.operator(request)
-        overview = await self._store.overview()
-        rejected = await self._rejections.totals()
-        now = self._clock.now()
-        providers = sorted({*self._providers, *overview.jobs, *overview.reports})
-        return JSONResponse(
-            {
-                "object": "status",
-                "version": version(),
-                "now": rfc3339(now),
-                "uptime_seconds": (now - self._started_at) // 1000,
-                "jobs": {
-                    name: {state: overview.jobs.get(name, {}).get(state, 0) for state in State} for name in providers
-                },
-                "overdue_seconds": {
-                    step: max(0, now - overview.oldest_due.get(state, now)) / 1000 for step, state in _STEPS.items()
-                },
-                "unknown_words": overview.unknown_words,
-                "reports": {name: _shares(overview.reports.get(name, {})) for name in providers},
-                "rejected_callbacks": rejected,
-                # Jobs of a provider that was removed from the settings: they end at their deadline if it stays away.
-                "unserved": {
-                    name: waiting
-                    for name in providers
-                    if name not in self._providers and (waiting := _open(overview.jobs.get(name, {})))
-                },
-                "workers": {name: trouble or "ok" for name, trouble in self._workers().items()},
-            }
-        )
+    async def parts(self) -> tuple[Part, ...]:
+        """Return every part, as a try found it that is at most a few seconds old."""
+        troubles = await self._tried(lasting_ms=_LASTS_MS)
+        names = ("database", "storage", *(f"worker {name}" for name in self._workers()))
+        return tuple(Part(name, troubles.get(name)) for name in names)
+
+    async def _tried(self, lasting_ms: int = 0) -> dict[str, str]:
+        done = self._probing is None or self._probing.done()
+        if self._probing is None or (done and not 0 <= self._clock.now() - self._probed_at < lasting_ms):
+            self._probed_at = self._clock.now()
+            self._probing = asyncio.create_task(self._probe())
+        return await asyncio.shield(self._probing)
 
     async def _probe(self) -> dict[str, str]:
         """Return what is ill, each with why."""
@@ -128,16 +102,6 @@ async def _trouble(check: Callable[[], Awaitable[None]]) -> str | None:
     except ReelkeeperError as error:
         return str(error)
     return None
-
-
-def _open(jobs: Mapping[str, int]) -> int:
-    return sum(count for state, count in jobs.items() if not State(state).final)
-
-
-def _shares(reports: Mapping[str, int]) -> dict[str, float | None]:
-    settled = sum(reports.values())
-    share = round(reports.get(Source.CALLBACK, 0) / settled, 4) if settled else None
-    return {**{source: reports.get(source, 0) for source in Source}, "callback_share": share}
 
 
 def version() -> str:

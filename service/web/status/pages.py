@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from starlette.requests import Request
@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from service.clock import Clock
 from service.model import ApiKey
+from service.store import Sessions
 from service.vault import Vault
 from service.web.callers import note
 from service.web.refusals import RefusalError
@@ -37,22 +38,6 @@ DONE: Mapping[str, str] = {
     "attached": "The provider's id is bound to the job.",
 }
 """What a page says after a form was sent, by the word that `back` was given."""
-
-
-class Sessions(Protocol):
-    """What the store knows of sessions."""
-
-    async def open(self, key: ApiKey) -> str:
-        """Begin one; return its token."""
-        ...
-
-    async def key_of(self, token: str) -> ApiKey | None:
-        """Return whose it is; None when it has ended."""
-        ...
-
-    async def close(self, token: str) -> None:
-        """End it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

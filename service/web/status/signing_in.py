@@ -6,16 +6,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from structlog.typing import FilteringBoundLogger
 
-from service.store import KeyStore
+from service.store import SESSION_MS, KeyStore, Sessions
 from service.web.callers import note
 from service.web.refusals import RefusalError
 from service.web.status import asking
-from service.web.status.pages import DONE, Pages, Sessions
+from service.web.status.pages import DONE, Pages
 from service.web.status.rendering import HEADERS, Templates
 from service.web.turnstile import Turnstile
 
 _SEE_OTHER = 303
-_SESSION_SECONDS = 12 * 3600
 _TURN = "sign-in"  # where wrong keys wait their turn
 _WRONG = "This key is unknown or was revoked; see `reelkeeper keys list`, and make another one."
 
@@ -68,7 +67,7 @@ class SigningIn:
         answer.set_cookie(
             self._pages.cookie,
             await self._sessions.open(key),
-            max_age=_SESSION_SECONDS,
+            max_age=SESSION_MS // 1000,
             path="/",
             secure=self._pages.secure,
             httponly=True,

@@ -7,8 +7,7 @@ import httpx
 import pytest
 
 from service.errors import StorageError
-from service.model import Problem, Source, State, Status, VideoRequest
-from service.model import Report as ProviderReport
+from service.model import Problem, VideoRequest
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
 from tests.turns import until
@@ -97,56 +96,6 @@ async def test_a_storage_that_hangs_is_ill(house: House, monkeypatch: pytest.Mon
     async with house.client(house.app(storage=storage), key="") as client:
         answer = await client.get("/readyz")
     assert answer.json()["troubles"] == {"storage": "no answer within 0.05 seconds"}
-
-
-async def test_the_status_counts_everything_zeros_too(house: House) -> None:
-    _, operator = await house.keys.create("ops", "acme", operator=True)
-    app = house.app()
-    await house.running(provider_job_id="gen-3")
-    await house.completed()
-    polled = await house.running(provider_job_id="gen-2")
-    report = ProviderReport(Status.FAILED, "failed", "gen-2")
-    await house.store.apply(polled.id, report, Source.POLL, poll_ms=1, retention_ms=1)
-    await house.queued("llmgateway")
-    await house.queued("removed")
-    house.clock.advance(90_500)
-    async with house.client(app, key=operator) as client:
-        answer = await client.get("/status")
-
-    assert answer.status_code == 200
-    status = answer.json()
-    none = dict.fromkeys(State, 0)
-    assert status["jobs"] == {
-        "openrouter": none | {"completed": 1, "failed": 1, "running": 1},
-        "llmgateway": none | {"queued": 1},
-        "removed": none | {"queued": 1},
-    }
-    assert status["unserved"] == {"removed": 1}
-    assert status["unknown_words"] == {}
-    assert status["overdue_seconds"] == {"submit": 90.5, "resolve": 0, "poll": 30.5, "mirror": 0}
-    assert status["reports"] == {
-        "openrouter": {"callback": 1, "poll": 1, "submission": 0, "callback_share": 0.5},
-        "llmgateway": {"callback": 0, "poll": 0, "submission": 0, "callback_share": None},
-        "removed": {"callback": 0, "poll": 0, "submission": 0, "callback_share": None},
-    }
-    assert status["workers"] == {"submit": "ok", "poll": "ok", "mirror": "ok"}
-    assert status["uptime_seconds"] == 90
-    assert status["now"] == "2026-09-21T14:14:50.500Z"
-    assert status["version"]
-
-
-async def test_the_status_is_for_operators(house: House, client: httpx.AsyncClient) -> None:
-    answer = await client.get("/status")
-    assert answer.status_code == 403
-    assert "--operator" in answer.json()["error"]["message"]
-    async with house.client(key="") as stranger:
-        assert (await stranger.get("/status")).status_code == 401
-
-
-async def test_a_demonstration_may_show_the_status_and_nothing_else_to_anybody(house: House) -> None:
-    async with house.client(house.app(open_status=True), key="") as client:
-        assert (await client.get("/status")).status_code == 200
-        assert (await client.get("/v1/jobs")).status_code == 401
 
 
 # What every request gets

@@ -1,0 +1,152 @@
+"""What the statistics mean: rates, shares and courses, and the sentences that they give reason for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from service.model import Source, State
+from service.store import Overview, Rejection
+from service.web.status.writing import coarse
+
+HOUR = 4  # quarters
+_DAY_MS = 86_400_000
+_LATE_MS = 300_000
+_FEW = 3  # jobs, of which nothing can be said in general
+_BAD = ("job.failed", "job.expired")
+_STATES = {f"job.{state}": state for state in State}
+STEPS = ("submit", "resolve", "poll", "mirror", "notify")
+
+Course = tuple[int, ...]
+"""Something per quarter of an hour of the last day, oldest first."""
+
+_NOTHING: Course = (0,) * 96
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The last day of one provider."""
+
+    name: str
+    jobs: Mapping[State, int]  # how many are in it now
+    settled: Mapping[Source, Course]  # by how the last word came
+    ended: Mapping[State, int]  # entered in the last day
+
+    @property
+    def callback_share(self) -> float | None:
+        """The share of callbacks in what settled jobs; None when nothing did."""
+        return _share(sum(self.settled[Source.CALLBACK]), sum(map(sum, self.settled.values())))
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of kept videos in what ended on its own; None when nothing did."""
+        kept = self.ended[State.COMPLETED]
+        return _share(kept, kept + self.ended[State.FAILED] + self.ended[State.EXPIRED])
+
+    @property
+    def open(self) -> int:
+        """How many jobs have not ended."""
+        return sum(count for state, count in self.jobs.items() if not state.final)
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Something that somebody should look at."""
+
+    kind: str  # "callbacks_stopped", "callbacks_rejected", "unserved", "failing", "late"
+    provider: str | None
+    message: str
+
+
+def of_providers(overview: Overview, configured: Collection[str]) -> list[Numbers]:
+    """Return the numbers of every provider that is configured or has any, by name."""
+    names = sorted({*configured, *overview.jobs, *overview.reports, *overview.entered})
+    return [
+        Numbers(
+            name,
+            {state: overview.jobs.get(name, {}).get(state, 0) for state in State},
+            {source: overview.reports.get(name, {}).get(source, _NOTHING) for source in Source},
+            {
+                state: sum(overview.entered.get(name, {}).get(event, ()))
+                for event, state in _STATES.items()
+                if state.final
+            },
+        )
+        for name in names
+    ]
+
+
+def courses(overview: Overview) -> dict[State, Course]:
+    """Return how often each state was entered, whatever the provider."""
+    return {
+        state: _added([entered.get(event, _NOTHING) for entered in overview.entered.values()])
+        for event, state in _STATES.items()
+    }
+
+
+def overdue_ms(overview: Overview, now: int) -> dict[str, int]:
+    """Return how late each step is."""
+    late = dict.fromkeys(STEPS, 0)
+    for each in overview.waiting:
+        late[each.step] = max(late[each.step], now - each.due_at)
+    return late
+
+
+def concerns(
+    overview: Overview, providers: Sequence[Numbers], rejected: Sequence[Rejection], configured: Collection[str] | None
+) -> Iterator[Concern]:
+    """Say what numbers look wrong. `configured` None: the reader cannot change the settings, so these are not told."""
+    for each in providers:
+        callbacks, polls = each.settled[Source.CALLBACK], each.settled[Source.POLL]
+        by_poll = sum(polls[-HOUR:])
+        if by_poll and not sum(callbacks[-HOUR:]) and sum(callbacks[:-HOUR]):
+            yield Concern(
+                "callbacks_stopped",
+                each.name,
+                f"Callbacks from {each.name} stopped: in the last hour {by_poll} "
+                f"{'job was' if by_poll == 1 else 'jobs were'} settled by polls and none by a callback, which came "
+                "before. Run `reelkeeper check` to see whether the public URL is reached from outside.",
+            )
+        if configured is not None and each.name not in configured and each.open:
+            yield Concern(
+                "unserved",
+                each.name,
+                f"{each.name} is not configured any more, and {each.open} of its jobs are open. Configure it again, or "
+                "they end at their deadline.",
+            )
+        bad = sum(sum(overview.entered.get(each.name, {}).get(event, ())[-HOUR:]) for event in _BAD)
+        good = sum(overview.entered.get(each.name, {}).get("job.completed", ())[-HOUR:])
+        if bad >= _FEW and bad > good:
+            yield Concern(
+                "failing",
+                each.name,
+                f"Most jobs of {each.name} failed in the last hour: {bad} of {bad + good} that ended.",
+            )
+    for name in sorted({each.provider for each in rejected}):
+        of_it = [each for each in rejected if each.provider == name]
+        reasons = ", ".join(sorted({each.reason.replace("_", " ") for each in of_it}))
+        yield Concern(
+            "callbacks_rejected",
+            name,
+            f"Callbacks about jobs of {name} were rejected in the last day: {reasons}.",
+        )
+
+
+def lateness(overview: Overview, now: int) -> Iterator[Concern]:
+    """Say which steps are far behind."""
+    for step, late in overdue_ms(overview, now).items():
+        if late >= _LATE_MS:
+            yield Concern("late", None, f"The step {step} is {coarse(late)} late; the oldest item is listed below.")
+
+
+def of_the_last_day(rejected: Sequence[Rejection], now: int) -> list[Rejection]:
+    """Return those that came in the last 24 hours."""
+    return [each for each in rejected if each.last_at > now - _DAY_MS]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _added(given: Sequence[Course]) -> Course:
+    return tuple(map(sum, zip(*given, strict=True))) if given else _NOTHING
