@@ -135,6 +135,16 @@ class Deliveries:
         rows = await self._ledger.db.read(lambda tx: tx.all(query, tenant=tenant, limit=limit))
         return [FailingReceiver(**row) for row in rows]
 
+    async def receiver(self, tenant: str, receiver: str) -> FailingReceiver | None:
+        """Return how a tenant's receiver does, failing or not; None when it was never owed anything."""
+        row = await self._ledger.db.read(lambda tx: tx.one("receiver", tenant=tenant, receiver=receiver))
+        return None if row is None else FailingReceiver(**row)
+
+    async def later(self, tenant: str, receiver: str, *, limit: int = 20) -> list[Delivery]:
+        """List what a receiver did not take and will be sent again, the next one first."""
+        wanted = {"tenant": tenant, "receiver": receiver, "now": self._ledger.clock.now(), "limit": limit}
+        return [_delivery(row) for row in await self._ledger.db.read(lambda tx: tx.all("later", **wanted))]
+
     async def failed(
         self, tenant: str | None, receiver: str, *, before_id: str | None = None, limit: int = 20
     ) -> list[Delivery]:

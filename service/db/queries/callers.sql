@@ -151,6 +151,17 @@ SELECT tenant, receiver, failed, waiting, last_error, last_status, last_at FROM 
  WHERE tenant = :tenant AND (failed > 0 OR (healthy = 0 AND last_at IS NOT NULL))
  ORDER BY last_at DESC, receiver LIMIT :limit;
 
+-- receiver --
+-- How one receiver of a tenant does, whether it fails or not.
+SELECT tenant, receiver, failed, waiting, last_error, last_status, last_at FROM receivers
+ WHERE tenant = :tenant AND receiver = :receiver;
+
+-- later --
+-- What a tenant's receiver did not take and will be sent again, the next one first: what nobody tried is due already.
+SELECT * FROM deliveries
+ WHERE tenant = :tenant AND receiver = :receiver AND due_at > :now AND lease IS NULL
+ ORDER BY due_at LIMIT :limit;
+
 -- failed --
 -- What one receiver was to be told and was given up, newest first.
 SELECT * FROM deliveries
