@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from service.clock import Clock
 from service.ids import Ids
+from service.metrics import Metrics
 from service.observer import Observer, Observers
 from service.providers import Provider
 from service.storage import Storage
@@ -34,6 +35,7 @@ from service.web.events import Events
 from service.web.gate import Gate, answer_to
 from service.web.jobs import Jobs
 from service.web.keys import Keys
+from service.web.metrics import Scrape
 from service.web.models import Models
 from service.web.openai import Videos
 from service.web.openai_forms import OpenAIForms
@@ -41,11 +43,15 @@ from service.web.openapi import Description
 from service.web.openrouter import OpenRouterFace
 from service.web.openrouter_forms import OpenRouterForms
 from service.web.places import Places
+from service.web.receivers import Receivers
 from service.web.refusals import RefusalError
 from service.web.rejections import RejectedCallbacks
 from service.web.requests import NewJobs
 from service.web.routing import Routing
 from service.web.status import Health, OverviewPage, Pages, SigningIn, Snapshots, Troubles
+from service.web.status.callbacks import CallbacksPage
+from service.web.status.deliveries import DeliveriesPage
+from service.web.status.facts import Facts
 from service.web.status.job import JobPage
 from service.web.status.jobs import JobsPage
 from service.web.status.rendering import Files, Templates
@@ -72,6 +78,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     rejections: Rejections,
     statistics: Statistics,
     sessions: Sessions,
+    metrics: Metrics,
     tally: Tally,
     turnstile: Turnstile,
     posters: Posters | None = None,
@@ -82,10 +89,11 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
 ) -> Starlette:
     """Bind every path to its handler.
 
-    `public_url` has no trailing slash; `workers` tells what is wrong with each worker; `tally` writes rejected
-    callbacks to `rejections`, and is closed by whoever made it; `turnstile` is where they wait their turn; signed links
-    to storage live for `link_seconds` (0: none are made); callers may be told at `allowed_private_hosts` (`host:port`);
-    `stopping` tells streams without an end to end; `observer` is told of requests and callbacks.
+    `public_url` has no trailing slash; `workers` tells what is wrong with each worker; `metrics` are shown to
+    operators; `tally` writes rejected callbacks to `rejections`, and is closed by whoever made it; `turnstile` is where
+    they wait their turn; signed links to storage live for `link_seconds` (0: none are made); callers may be told at
+    `allowed_private_hosts` (`host:port`); `stopping` tells streams without an end to end; `observer` is told of
+    requests and callbacks.
     """
     observer = observer or Observers()
     views = Views(public_url)
@@ -138,7 +146,11 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     )
     api_keys = Keys(keys, callers)
     rejected = RejectedCallbacks(rejections, callers)
+    receivers = Receivers(deliveries, callers)
     health = Health(store=store, storage=storage, clock=clock, workers=workers)
+    scrape = Scrape(
+        metrics=metrics, statistics=statistics, deliveries=deliveries, workers=workers, callers=callers, clock=clock
+    )
     files = Files()
     templates = Templates(files)
     pages = Pages(
@@ -167,17 +179,18 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
         providers=providers,
     )
     jobs_page = JobsPage(pages, store, providers)
-    job_page = JobPage(
-        pages=pages,
+    facts = Facts(
         store=store,
         deliveries=deliveries,
         rejections=rejections,
         acting=acting,
-        content=content,
         clock=clock,
         public_url=public_url,
         providers=providers,
     )
+    job_page = JobPage(pages=pages, store=store, acting=acting, content=content, facts=facts)
+    callbacks_page = CallbacksPage(pages, rejections, providers)
+    deliveries_page = DeliveriesPage(pages, deliveries)
     app = Starlette(
         routes=[
             Route("/v1/jobs", jobs.create, methods=["POST"]),
@@ -212,11 +225,14 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/v1/videos/{job_id}/content", videos.content, methods=["GET"]),
             Route("/callbacks/{provider}/{job_id}/{token}", callbacks.receive, methods=["POST"]),
             Route("/v1/callbacks/rejected", rejected.page, methods=["GET"]),
+            Route("/v1/receivers", receivers.page, methods=["GET"]),
+            Route("/v1/receivers/redeliver", receivers.redeliver, methods=["POST"]),
             Route("/v1/keys", api_keys.page, methods=["GET"]),
             Route("/v1/keys", api_keys.create, methods=["POST"]),
             Route("/v1/keys/{key_id}/revoke", api_keys.revoke, methods=["POST"]),
             Route("/healthz", health.health, methods=["GET"]),
             Route("/readyz", health.ready, methods=["GET"]),
+            Route("/metrics", scrape.read, methods=["GET"]),
             Route("/status", overview.page, methods=["GET"]),
             Route("/status.json", overview.json, methods=["GET"]),
             Route("/status/sign-in", signing_in.form, methods=["GET"]),
@@ -229,6 +245,9 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/status/jobs/{job_id}/poster", job_page.poster, methods=["GET"]),
             Route("/status/jobs/{job_id}/{action}", job_page.act, methods=["POST"]),
             Route("/status/jobs/{job_id}/{action}", job_page.again, methods=["GET"]),
+            Route("/status/callbacks", callbacks_page.page, methods=["GET"]),
+            Route("/status/deliveries", deliveries_page.page, methods=["GET"]),
+            Route("/status/deliveries/redeliver", deliveries_page.redeliver, methods=["POST"]),
             Route("/openapi.json", Description(public_url, tuple(providers)).read, methods=["GET"]),
         ],
         middleware=[Middleware(Gate, log=log, ids=ids, clock=clock, observer=observer), Middleware(Places)],

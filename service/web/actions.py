@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.model import Job
-from service.store import Deliveries
+from service.store import Deliveries, Store
 from service.web.acting import OPERATION, PROVIDER_JOB_ID, Acting
 from service.web.answers import JSONResponse
 from service.web.body import BODY_SECONDS, parse_object, read_body, require_json
@@ -36,12 +36,14 @@ class Actions:
     def __init__(
         self,
         *,
+        store: Store,
         deliveries: Deliveries,
         callers: Callers,
         creating: Creating,
         acting: Acting,
         views: Views,
     ) -> None:
+        self._store = store
         self._deliveries = deliveries
         self._callers = callers
         self._creating = creating
@@ -74,6 +76,12 @@ class Actions:
         job = await self._callers.job(request)
         owed = await self._deliveries.of(job.id)
         data = [self._views.delivery(delivery, attempts) for delivery, attempts in owed]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def receipts(self, request: Request) -> Response:
+        """List the genuine callbacks that came about a job, oldest first; those that say the same are one."""
+        job = await self._callers.job(request)
+        data = [self._views.receipt(receipt) for receipt in await self._store.receipts(job.id)]
         return JSONResponse({"object": "list", "data": data})
 
     async def redeliver(self, request: Request) -> Response:

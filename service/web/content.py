@@ -65,13 +65,13 @@ class Content:
         job = await self._callers.job(request)
         return await self.serve(request, job, read_index(request))
 
-    async def serve(self, request: Request, job: Job, index: int) -> Response:
-        """Send artifact `index` of `job`, to GET or HEAD. `?redirect=false` in the query asks for no link.
+    async def serve(self, request: Request, job: Job, index: int, *, stream: bool = False) -> Response:
+        """Send artifact `index` of `job`, to GET or HEAD. `?redirect=false` or `stream` ask for the bytes themselves.
 
         Raises RefusalError: 400, 404 `artifact_not_found`, 409 `not_ready`, 410 `gone`, 412 `precondition_failed`,
         416 `range_not_satisfiable`; and StorageError.
         """
-        redirect = read_redirect(request)
+        redirect = read_redirect(request) and not stream
         artifact = self._artifact(job, index)
         if await self._storage.size(artifact.key) != artifact.bytes:
             raise _gone("The video is no longer in storage as it was kept; the operator must look after the storage.")
@@ -79,12 +79,12 @@ class Content:
         kept = _Kept(artifact.key, artifact.bytes, f'"{artifact.sha256}"', artifact.content_type, name)
         return await self._send(request, kept, redirect=redirect)
 
-    async def poster(self, request: Request, job: Job, index: int) -> Response:
+    async def poster(self, request: Request, job: Job, index: int, *, stream: bool = False) -> Response:
         """Send one picture of artifact `index` of `job`, as `serve` sends the video.
 
         Raises RefusalError as `serve` does, and 404 `no_thumbnail`, 501 `media_not_installed`.
         """
-        redirect = read_redirect(request)
+        redirect = read_redirect(request) and not stream
         artifact = self._artifact(job, index)
         key = artifact.footage.poster if artifact.footage is not None else None
         key = key or await self._make_poster(job, artifact)

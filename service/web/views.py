@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Any
 
 from service.logs import redact
 from service.model import Artifact, Delivery, DeliveryAttempt, Event, Job, VideoRequest
+from service.store import KeptReceipt
 from service.store.inputs import taken_out
 
 _LINKS = ("events", "deliveries", "cancel", "retry", "redeliver", "remirror", "content")
@@ -68,6 +70,21 @@ class Views:
         """Return a fact about a job; `id` counts from 1 within the job."""
         return {"id": event.id, "type": event.type, "at": rfc3339(event.at), "data": event.data}
 
+    def receipt(self, receipt: KeptReceipt) -> dict[str, Any]:
+        """Return what a provider told us by callback; where it keeps its outputs, and other secrets, are cut."""
+        return {
+            "object": "receipt",
+            "verdict": receipt.verdict,
+            "provider_job_id": receipt.provider_job_id,
+            "provider_status": receipt.word,
+            "times": receipt.times,
+            "first_at": rfc3339(receipt.first_at),
+            "last_at": rfc3339(receipt.last_at),
+            "headers": redact(receipt.headers),
+            "bytes": len(receipt.body),
+            "body": receipt_text(receipt.body),
+        }
+
     def delivery(self, delivery: Delivery, attempts: Sequence[DeliveryAttempt]) -> dict[str, Any]:
         """Return what became of telling a caller about an end of its job.
 
@@ -93,6 +110,19 @@ class Views:
                 for attempt in attempts
             ],
         }
+
+
+def receipt_text(body: bytes, *, indent: int | None = None) -> str | None:
+    """Return a callback's body without secrets, if it is text; JSON is written anew, with `indent` on several lines."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return str(redact(text))
+    return json.dumps(redact(value), ensure_ascii=False, indent=indent)
 
 
 def footage(artifact: Artifact) -> dict[str, Any]:

@@ -161,6 +161,7 @@ async def the_native_api(reader: Reader, jobs: dict[str, Job]) -> None:
         await reader.ask(f"GET /v1/jobs/{job.id}", 200)
         await reader.ask(f"GET /v1/jobs/{job.id}/events", 200)
         await reader.ask(f"GET /v1/jobs/{job.id}/deliveries", 200)
+        await reader.ask(f"GET /v1/jobs/{job.id}/receipts", 200)
     ended, stream = jobs["expired"].id, {"accept": "text/event-stream"}
     await reader.ask(f"GET /v1/jobs/{ended}/events", 200, headers=stream)
     await reader.ask(f"GET /v1/jobs/{ended}/events", 204, headers=stream | {"last-event-id": "99"})
@@ -234,7 +235,7 @@ async def callbacks(house: House, reader: Reader, job: Job) -> None:
 
 
 async def operators(house: House, reader: Reader) -> None:
-    for path in ("/healthz", "/readyz", "/status"):
+    for path in ("/healthz", "/readyz", "/status", "/status.json"):
         await reader.ask(f"GET {path}", 200)
     own = await reader.ask("GET /openapi.json", 200)
     await reader.ask("GET /openapi.json", 304, headers={"if-none-match": own.headers["etag"]})
@@ -244,7 +245,8 @@ async def operators(house: House, reader: Reader) -> None:
     await reader.ask(f"POST /v1/keys/{made.json()['id']}/revoke", 200)
     async with house.client() as client:
         caller = Reader(client, reader.seen)
-        for call in ("GET /status", "GET /v1/jobs?tenant=*", "GET /v1/keys", "POST /v1/keys"):
+        await caller.ask("GET /status", 200)
+        for call in ("GET /v1/jobs?tenant=*", "GET /v1/keys", "POST /v1/keys"):
             await caller.ask(call, 403)
         await caller.ask(f"POST /v1/keys/{made.json()['id']}/revoke", 403)
 

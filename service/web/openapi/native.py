@@ -77,6 +77,16 @@ def native(providers: Sequence[str]) -> list[Operation]:
             ("job_id",),
         ),
         Operation(
+            "GET",
+            f"{job}/receipts",
+            "readJobReceipts",
+            NATIVE,
+            "Genuine callbacks about the job, and what came of each",
+            {200: answered("The callbacks.", "ReceiptList")},
+            FOUND,
+            ("job_id",),
+        ),
+        Operation(
             "POST",
             f"{job}/cancel",
             "cancelJob",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from service.model import EVENTS, Billable, DeliveryState, ErrorCode, Face, Source, State
-from service.store import Reason
+from service.store import Reason, Verdict
 
 Schema = Mapping[str, Any]
 
@@ -204,6 +204,22 @@ NATIVE: Mapping[str, Schema] = {
         | {"data": ANY_OBJECT},
     ),
     "EventList": _list("Event", "What happened, oldest first."),
+    "Receipt": record(
+        "A genuine callback about your job, or several that say the same.",
+        {
+            "object": {"const": "receipt"},
+            "verdict": one_of(Verdict, "whether it moved the job on, said nothing new, or spoke of another job"),
+            "provider_job_id": text("the provider's name for the job that it speaks of"),
+            "provider_status": text("the provider's own word"),
+            "times": whole("how often it came", minimum=1),
+            "first_at": _TIME,
+            "last_at": _TIME,
+            "headers": each(text(), "those that were kept"),
+            "bytes": whole("of the body, as it was signed"),
+            "body": or_null(text("as text, without what may be secret in it; null when it is no text")),
+        },
+    ),
+    "ReceiptList": _list("Receipt", "What your job's provider told us, oldest first."),
     "Delivery": record(
         "A message that is owed to you about an end of your job.",
         {
@@ -370,31 +386,6 @@ OPERATORS: Mapping[str, Schema] = {
     "KeyList": _list("Key", "API keys, oldest first."),
     "Health": record("", {"status": {"const": "ok"}}),
     "Illness": record("What is ill, each with why.", {"status": {"const": "ill"}, "troubles": each(text())}),
-    "Status": record(
-        "How the service is.",
-        {
-            "object": {"const": "status"},
-            "version": text(),
-            "now": _TIME,
-            "uptime_seconds": whole(),
-            "jobs": each(record("", dict.fromkeys(State, whole())), "how many are in each state"),
-            "overdue_seconds": each(number(), "how late each worker is"),
-            "reports": each(
-                record("", {**dict.fromkeys(Source, whole()), "callback_share": or_null(number())}),
-                "how the last word about each job came",
-            ),
-            "unserved": each(whole(), "open jobs of a provider that is not configured any more"),
-            "rejected_callbacks": each(
-                each(whole(minimum=1)),
-                "callbacks of a provider that were not believed or not understood: how often for which reason, "
-                "counted over the newest 1,000 entries of `GET /v1/callbacks/rejected`, which are all that is kept",
-            ),
-            "unknown_words": each(
-                each(whole()), "status words of a provider that nobody knows, and how often they came"
-            ),
-            "workers": each(text("`ok`, or what is wrong")),
-        },
-    ),
 }
 
 ERRORS: Mapping[Face, str] = {Face.NATIVE: "Error", Face.OPENROUTER: "OpenRouterError", Face.OPENAI: "OpenAIError"}
