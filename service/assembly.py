@@ -10,7 +10,7 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ from service.config import Config, LocalConfig
 from service.db.sqlite import SQLiteDatabase
 from service.ids import Ids
 from service.media import Examiner, Posters
-from service.model import FINAL, State
+from service.metrics import Metrics
 from service.observer import Observer, Observers
 from service.outbound import configured_client, public_client
 from service.providers import ListsModels, Manners, Provider
@@ -54,10 +54,11 @@ from service.web.deliveries import Composer
 from service.web.heads import BoundedHeads
 from service.web.openai_forms import OpenAIForms
 from service.web.openrouter_forms import OpenRouterForms
+from service.web.status import version
 from service.web.tally import Tally
 from service.web.turnstile import Turnstile
 from service.web.views import Views, rfc3339
-from service.workers import Rhythm, Step, Supervisor, Worker
+from service.workers import Rhythm, Step, Supervisor, Worker, waker
 from service.workers.asking import PacedProviders
 from service.workers.eraser import Eraser
 from service.workers.mirror import Mirror
@@ -184,7 +185,8 @@ async def open_service(
         machine = SystemClock()
         tally, turnstile = Tally(records.rejections, machine), Turnstile(machine)
         stack.push_async_callback(tally.close)
-        observing: list[Observer] = []
+        metrics = Metrics(version(), [provider.name for provider in providers])
+        observing: list[Observer] = [metrics]
         if config.traces:
             from service.tracing import Tracing  # noqa: PLC0415 - its packages are an extra, and take time to load
 
@@ -241,7 +243,7 @@ async def open_service(
                 known_as = f"{step.name}:{name}"
                 workers[known_as] = worker(step, known_as)
         supervisor = Supervisor(list(workers.values()), log)
-        records.ledger.announce = _waker(workers)
+        records.ledger.announce = waker(workers.values())
         app = build_app(
             store=records.store,
             keys=records.keys,
@@ -259,6 +261,7 @@ async def open_service(
             rejections=records.rejections,
             statistics=records.statistics,
             sessions=records.sessions,
+            metrics=metrics,
             tally=tally,
             turnstile=turnstile,
             posters=Posters(examiner, store.keep_footage, clock=clock),
@@ -387,14 +390,3 @@ def _compose(config: Config, vault: Vault) -> Compose:
         openrouter=OpenRouterForms(config.public_url).job,
         openai=OpenAIForms(config.public_url).video,
     ).compose
-
-
-def _waker(workers: Mapping[str, Worker[Any]]) -> Callable[[State], None]:
-    owners = {State.QUEUED: "submit", State.RUNNING: "poll", State.MIRRORING: "mirror"} | dict.fromkeys(FINAL, "notify")
-
-    def announce(state: State) -> None:
-        for worker in workers.values():
-            if worker.step == owners.get(state):
-                worker.wake()
-
-    return announce

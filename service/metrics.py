@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from service.model import Job, State
+from service.model import DeliveryState, Job, State
 from service.observer import Answered, CalledBack, Handled
 
 _STEP_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -45,7 +45,7 @@ class Reading:
 
     jobs: Mapping[str, Mapping[State, int]]  # provider -> state -> how many are in it
     overdue: Mapping[tuple[str, str | None], float]  # step and provider -> how long its oldest item is due, s
-    deliveries: Mapping[str, int]  # state -> how many are in it
+    deliveries: Mapping[DeliveryState, int]  # how many are in each state
     receivers_failing: int
     files: int  # in object storage
     bytes: int
@@ -182,8 +182,8 @@ class Metrics:
                 self._jobs.labels(name, state.value).set(reading.jobs.get(name, {}).get(state, 0))
         for (step, provider), seconds in reading.overdue.items():
             self._overdue.labels(step, provider or "").set(seconds)
-        for became, count in reading.deliveries.items():
-            self._deliveries.labels(became).set(count)
+        for became in DeliveryState:
+            self._deliveries.labels(became.value).set(reading.deliveries.get(became, 0))
         self._failing.set(reading.receivers_failing)
         self._files.set(reading.files)
         self._bytes.set(reading.bytes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from service.clock import Clock, SystemClock
 from service.errors import InterruptedWorkError, ReelkeeperError
+from service.model import FINAL, State
 from service.observer import Handled, Observer, Observers
 
 Pause = Callable[[float], Awaitable[object]]
@@ -263,6 +264,18 @@ class Worker(Generic[T]):
             if not kept:
                 handling.cancel()
                 return
+
+
+def waker(workers: Collection[Worker[Any]]) -> Callable[[State], None]:
+    """Return what wakes the workers whose turn it is when a job has entered a state."""
+    owners = {State.QUEUED: "submit", State.RUNNING: "poll", State.MIRRORING: "mirror"} | dict.fromkeys(FINAL, "notify")
+
+    def announce(state: State) -> None:
+        for worker in workers:
+            if worker.step == owners.get(state):
+                worker.wake()
+
+    return announce
 
 
 class Supervisor:

@@ -22,6 +22,7 @@ from service.assembly import http_server, listen
 from service.clock import ManualClock, SystemClock
 from service.db.sqlite import SQLiteDatabase
 from service.ids import Ids
+from service.metrics import Metrics
 from service.model import Artifact, Job, State, VideoRequest
 from service.providers import Provider
 from service.providers.llmgateway import LLMGateway
@@ -76,6 +77,7 @@ class House:
     wakes: list[State]
     key: str = ""
     logged: CapturingLogger = field(default_factory=CapturingLogger)
+    metrics: Metrics = field(default_factory=lambda: Metrics("1.2.3", ["openrouter", "llmgateway"]))
     troubles: dict[str, str | None] = field(default_factory=lambda: {"submit": None, "poll": None, "mirror": None})
 
     def app(
@@ -103,6 +105,8 @@ class House:
             catalogue=self.catalogue,
             rejections=self.rejections,
             statistics=self.statistics,
+            metrics=self.metrics,
+            observer=self.metrics,
             sessions=self.sessions,
             tally=self.tally,
             turnstile=self.turnstile,
@@ -224,6 +228,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
                 providers={"openrouter": openrouter, "llmgateway": llmgateway},
                 wakes=wakes,
             )
+            ledger.observe = house.metrics.entered
             _, house.key = await house.keys.create("backend", "acme")
             yield house
             await house.tally.close()
