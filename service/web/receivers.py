@@ -1,0 +1,137 @@
+"""`/v1/receivers`: who does not take what they are told, and telling them all of it once more."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.model import Problem
+from service.store import Deliveries, FailingReceiver
+from service.store.transaction import receiver_of
+from service.web.answers import JSONResponse
+from service.web.body import BODY_SECONDS, parse_object, read_body, require_json
+from service.web.callers import Callers, note
+from service.web.filters import as_limit, read_query
+from service.web.mistakes import NO_FIELD, read
+from service.web.refusals import RefusalError, invalid_request
+from service.web.views import rfc3339
+
+_USUAL_LIMIT = 20
+_LONGEST_BODY = 16_384  # bytes
+_MOST_NAMED = 20  # tenants in one sentence
+_MOST_FAILING = 1_000  # that are looked through for the tenants of a receiver
+
+
+class RedeliverBody(BaseModel):
+    """The JSON object of `POST /v1/receivers/redeliver`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    receiver: str = Field(
+        min_length=1,
+        max_length=2_048,
+        description="a receiver as GET /v1/receivers lists it: scheme, host and port, "
+        "for example https://hooks.example.com:443",
+    )
+    tenant: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="the tenant whose messages are sent again; an operator names it when several have this receiver",
+    )
+
+
+def receiver_view(failing: FailingReceiver) -> dict[str, Any]:
+    """Return what callers and programs see of a receiver that does not take what it is told."""
+    return {
+        "object": "receiver",
+        "tenant": failing.tenant,
+        "receiver": failing.receiver,
+        "failed": failing.failed,
+        "waiting": failing.waiting,
+        "last_error": failing.last_error,
+        "last_status": failing.last_status,
+        "last_at": None if failing.last_at is None else rfc3339(failing.last_at),
+    }
+
+
+class Receivers:
+    """Shows failing receivers and tells them all once more: callers their own, operators everybody's."""
+
+    def __init__(self, deliveries: Deliveries, callers: Callers) -> None:
+        self._deliveries = deliveries
+        self._callers = callers
+
+    async def page(self, request: Request) -> Response:
+        """List receivers whose messages were given up or are being tried again, with how many and why."""
+        caller = await self._callers.caller(request)
+        limit = read_query(request.query_params.multi_items(), {"limit": as_limit}).get("limit", _USUAL_LIMIT)
+        found = await self._deliveries.failing(None if caller.operator else caller.tenant, limit=limit + 1)
+        data = [receiver_view(each) for each in found[:limit]]
+        return JSONResponse({"object": "list", "data": data, "has_more": len(found) > limit})
+
+    async def redeliver(self, request: Request) -> Response:
+        """Owe a receiver again all that was given up: 200 with how many.
+
+        What is still waiting stays as it is, so a call that is made twice sends nothing twice, and brings 0.
+        """
+        caller = await self._callers.caller(request)
+        require_json(request)
+        body = parse_object(await read_body(request, limit=_LONGEST_BODY, seconds=BODY_SECONDS))
+        wanted, problems = read(RedeliverBody, body, {"receiver": "?"})
+        if problems:
+            unknown = any(problem.message == NO_FIELD for problem in problems)
+            raise invalid_request(problems, "The fields are receiver, tenant." if unknown else "")
+        receiver = receiver_meant(wanted.receiver)
+        if caller.operator:
+            tenant = wanted.tenant or await self._only_tenant(receiver)
+        else:
+            tenant = caller.tenant if wanted.tenant in (None, caller.tenant) else None
+        redelivered = await redeliver_all(self._deliveries, tenant, receiver)
+        note(request, redelivered=str(redelivered))
+        return JSONResponse(
+            {"object": "redelivery", "tenant": tenant, "receiver": receiver, "redelivered": redelivered}
+        )
+
+    async def _only_tenant(self, receiver: str) -> str | None:
+        failing = await self._deliveries.failing(None, limit=_MOST_FAILING)
+        tenants = [each.tenant for each in failing if each.receiver == receiver]
+        if len(tenants) > 1:
+            named = ", ".join(tenants[:_MOST_NAMED])
+            raise invalid_request([Problem("tenant", f"is required: this receiver fails for several, {named}")])
+        return tenants[0] if tenants else None
+
+
+async def redeliver_all(deliveries: Deliveries, tenant: str | None, receiver: str) -> int:
+    """Owe all that was given up at a tenant's receiver again; return how many. Raises RefusalError (404).
+
+    A `tenant` of None has no receivers.
+    """
+    known = await receiver_of_tenant(deliveries, tenant, receiver)
+    return await deliveries.redeliver_all(known.tenant, known.receiver)
+
+
+async def receiver_of_tenant(deliveries: Deliveries, tenant: str | None, receiver: str) -> FailingReceiver:
+    """Return how a tenant's receiver does. Raises RefusalError (404); a `tenant` of None has no receivers."""
+    found = None if tenant is None else await deliveries.receiver(tenant, receiver)
+    if found is None:
+        raise RefusalError(
+            404,
+            "receiver_not_found",
+            "There is no such receiver under this API key; name it as GET /v1/receivers lists it, by scheme, host and "
+            "port, for example https://hooks.example.com:443, and with an operator key name its tenant, too.",
+        )
+    return found
+
+
+def receiver_meant(text: str) -> str:
+    """Return scheme, host and port of an address, as receivers are kept; what is no address is returned as it is."""
+    try:
+        parts = urlsplit(text.strip())
+        return receiver_of(text.strip()) if parts.scheme in ("https", "http") and parts.hostname else text
+    except ValueError:
+        return text

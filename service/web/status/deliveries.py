@@ -1,0 +1,111 @@
+"""The page of failing deliveries: who does not take what they are told, and the button that tells them all again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.model import Delivery, DeliveryAttempt
+from service.store import Deliveries, FailingReceiver
+from service.web.callers import note
+from service.web.receivers import receiver_of_tenant, redeliver_all
+from service.web.status.pages import Pages, Visitor
+
+PATH = "/status/deliveries"
+
+_OWED = re.compile(r"owed-([0-9]{1,9})", re.ASCII)
+_MOST = 100  # receivers on a page
+_EACH = 20  # messages
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message, how often it was tried over its whole life, and what came of the last try."""
+
+    delivery: Delivery
+    tries: int
+    last: DeliveryAttempt | None
+
+
+class DeliveriesPage:
+    """Shows failing receivers and what they did not take: to tenants their own, to operators everybody's."""
+
+    def __init__(self, pages: Pages, deliveries: Deliveries) -> None:
+        self._pages = pages
+        self._deliveries = deliveries
+
+    async def page(self, request: Request) -> Response:
+        """Show the receivers that fail; with `receiver` (and `tenant`) what one of them did not take."""
+        receiver, tenant = (request.query_params.get(name, "") for name in ("receiver", "tenant"))
+        before = request.query_params.get("before") or None
+        owed = _OWED.fullmatch(request.query_params.get("done", ""))
+
+        async def fill(visitor: Visitor) -> dict[str, Any]:
+            failing = await self._deliveries.failing(visitor.tenant, limit=_MOST + 1)
+            facts: dict[str, Any] = {
+                "path": PATH,
+                "address": _address,
+                "name": _name,
+                "receivers": failing[:_MOST],
+                "more": len(failing) > _MOST,
+                "chosen": None,
+            }
+            if owed is not None:
+                facts["done"] = _told_again(int(owed[1]))
+            if receiver:
+                chosen = await receiver_of_tenant(self._deliveries, visitor.tenant or tenant, receiver)
+                facts |= await self._messages(chosen, before)
+            return facts
+
+        return await self._pages.show(request, "deliveries.html", fill)
+
+    async def _messages(self, chosen: FailingReceiver, before: str | None) -> dict[str, Any]:
+        tenant, receiver = chosen.tenant, chosen.receiver
+        failed = await self._deliveries.failed(tenant, receiver, before_id=before, limit=_EACH + 1)
+        later = await self._deliveries.later(tenant, receiver, limit=_EACH + 1)
+        listed = failed[:_EACH]
+        return {
+            "chosen": chosen,
+            "failed": await self._told(listed),
+            "later": await self._told(later[:_EACH]),
+            "more_later": len(later) > _EACH,
+            "older": _address(chosen, before=listed[-1].id) if len(failed) > _EACH else None,
+            "newest": _address(chosen) if before else None,
+        }
+
+    async def _told(self, deliveries: Sequence[Delivery]) -> list[Told]:
+        told = []
+        for delivery in deliveries:
+            tries = {each.id: tries for each, tries in await self._deliveries.of(delivery.job_id)}.get(delivery.id, [])
+            told.append(Told(delivery, len(tries), tries[-1] if tries else None))
+        return told
+
+    async def redeliver(self, request: Request) -> Response:
+        """Owe a receiver all again that was given up, and say how many that are."""
+        visitor, form = await self._pages.posted(request)
+        tenant = form.get("tenant", "")
+        own = visitor.operator or tenant == visitor.tenant
+        owed = await redeliver_all(self._deliveries, tenant if own else None, form.get("receiver", ""))
+        note(request, redelivered=str(owed))
+        return self._pages.back(PATH, done=f"owed-{owed}")
+
+
+def _told_again(owed: int) -> str:
+    return "1 delivery is owed again." if owed == 1 else f"{owed:,} deliveries are owed again."
+
+
+def _address(receiver: FailingReceiver, **more: str) -> str:
+    """Return where the messages of a receiver are shown."""
+    return f"{PATH}?{urlencode({'tenant': receiver.tenant, 'receiver': receiver.receiver, **more})}"
+
+
+def _name(receiver: FailingReceiver) -> str:
+    """Return what names a receiver within a page, whatever characters it has."""
+    return hashlib.sha256(f"{receiver.tenant} {receiver.receiver}".encode()).hexdigest()[:16]

@@ -1,0 +1,164 @@
+"""Who does not take what they are told, and telling them all of it once more."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from tests.receiver import Receiver
+from tests.web.debts import HOOK, RECEIVER, given_up, owed, sending, sent, tried
+from tests.web.house import House
+
+REDELIVER = "/v1/receivers/redeliver"
+
+
+async def operator_of(house: House) -> httpx.AsyncClient:
+    _, key = await house.keys.create("operator", "acme", operator=True)
+    return house.client(key=key)
+
+
+async def listed(client: httpx.AsyncClient, query: str = "") -> list[dict[str, object]]:
+    answer = await client.get(f"/v1/receivers{query}")
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, object]] = answer.json()["data"]
+    return found
+
+
+async def test_a_failing_receiver_is_shown_with_how_much_and_why_and_without_what_is_secret(
+    house: House, client: httpx.AsyncClient
+) -> None:
+    assert (await client.get("/v1/receivers")).json() == {"object": "list", "data": [], "has_more": False}
+    await given_up(house, times=2)
+    house.clock.advance(1_000)
+    await tried(house)
+    answer = await client.get("/v1/receivers")
+    assert answer.json() == {
+        "object": "list",
+        "data": [
+            {
+                "object": "receiver",
+                "tenant": "acme",
+                "receiver": RECEIVER,
+                "failed": 2,
+                "waiting": 1,
+                "last_error": "the connection was refused",
+                "last_status": None,
+                "last_at": "2026-09-21T14:13:21.000Z",
+            }
+        ],
+        "has_more": False,
+    }
+    assert "canary" not in answer.text
+
+
+async def test_callers_see_their_own_and_operators_all(house: House, client: httpx.AsyncClient) -> None:
+    await given_up(house)
+    await given_up(house, "https://other.example.com/x", tenant="globex")
+    assert [each["tenant"] for each in await listed(client)] == ["acme"]
+    async with await operator_of(house) as operator:
+        assert {each["tenant"] for each in await listed(operator)} == {"acme", "globex"}
+        answer = await operator.get("/v1/receivers?limit=1")
+        assert (len(answer.json()["data"]), answer.json()["has_more"]) == (1, True)
+    answer = await client.get("/v1/receivers?limit=0&tenant=globex")
+    assert answer.status_code == 400
+    assert [each["field"] for each in answer.json()["error"]["problems"]] == ["limit", "tenant"]
+
+
+@pytest.mark.parametrize("named", [RECEIVER, "https://hooks.example.com", " https://HOOKS.example.com/videos?token=x "])
+async def test_all_that_was_given_up_is_owed_again_and_called_twice_nothing_twice(
+    house: House, client: httpx.AsyncClient, named: str
+) -> None:
+    await given_up(house, times=3)
+    waiting = await tried(house)
+    house.wakes.clear()
+    answer = await client.post(REDELIVER, json={"receiver": named})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"object": "redelivery", "tenant": "acme", "receiver": RECEIVER, "redelivered": 3}
+    assert house.wakes, "whoever sends it is woken"
+    assert (await client.post(REDELIVER, json={"receiver": named})).json()["redelivered"] == 0
+    due = await house.deliveries.claim(100, each=100)
+    assert len(due) == 3
+    assert waiting.id not in {each.job_id for each in due}, "what waits stays as it is"
+    assert house.lines()[-1]["redelivered"] == "0"
+
+
+async def test_the_messages_really_come_again_under_the_same_ids(house: House, client: httpx.AsyncClient) -> None:
+    there = Receiver(answer=lambda _: 410)  # a receiver that is gone is given up at once
+    async with there.running(), sending(house, there.url) as notifier:
+        jobs = [await owed(house, there.url) for _ in range(3)]
+        assert await sent(notifier) == ["gave up"] * 3
+        before = {told.id for told in there.told}
+        there.told.clear()
+        there.answer = lambda _: 204
+        assert await sent(notifier) == []
+        answer = await client.post(REDELIVER, json={"receiver": there.url})
+        assert answer.json()["redelivered"] == 3
+        assert await sent(notifier) == ["delivered"] * 3
+        assert {told.id for told in there.told} == before
+        assert {told.job_id for told in there.told} == {job.id for job in jobs}
+        assert await listed(client) == []
+
+
+async def test_another_tenants_receiver_does_not_exist(house: House, client: httpx.AsyncClient) -> None:
+    await given_up(house, tenant="globex")
+    for body in (
+        {"receiver": RECEIVER},
+        {"receiver": RECEIVER, "tenant": "globex"},
+        {"receiver": "https://no.example"},
+    ):
+        answer = await client.post(REDELIVER, json=body)
+        assert answer.status_code == 404
+        assert answer.json()["error"]["code"] == "receiver_not_found"
+        assert "https://hooks.example.com:443" in answer.json()["error"]["message"]
+    assert await house.deliveries.claim(100, each=100) == []
+
+
+async def test_an_operator_names_the_tenant_only_where_several_have_the_receiver(house: House) -> None:
+    await given_up(house, "https://globex.example.com/hook", tenant="globex")
+    await given_up(house, tenant="initech")
+    await given_up(house, tenant="umbrella", times=2)
+    async with await operator_of(house) as operator:
+        answer = await operator.post(REDELIVER, json={"receiver": "https://globex.example.com"})
+        assert (answer.json()["tenant"], answer.json()["redelivered"]) == ("globex", 1)
+        answer = await operator.post(REDELIVER, json={"receiver": RECEIVER})
+        assert answer.status_code == 400
+        [problem] = answer.json()["error"]["problems"]
+        assert problem["field"] == "tenant"
+        assert problem["message"].endswith("initech, umbrella")
+        answer = await operator.post(REDELIVER, json={"receiver": RECEIVER, "tenant": "umbrella"})
+        assert (answer.json()["tenant"], answer.json()["redelivered"]) == ("umbrella", 2)
+        answer = await operator.post(REDELIVER, json={"receiver": RECEIVER, "tenant": "hooli"})
+        assert answer.status_code == 404
+
+
+async def test_a_receiver_with_an_address_for_a_host_can_be_named(house: House, client: httpx.AsyncClient) -> None:
+    await given_up(house, "https://[2606:4700::1]:8443/hooks")
+    [there] = await listed(client)
+    for named in (there["receiver"], "https://[2606:4700::1]:8443"):
+        assert (await client.post(REDELIVER, json={"receiver": named})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "says"),
+    [
+        ({}, "receiver", "is required"),
+        ({"receiver": 1}, "receiver", "https://hooks.example.com:443"),
+        ({"receiver": ""}, "receiver", "https://hooks.example.com:443"),
+        ({"receiver": RECEIVER, "tenant": 5}, "tenant", "an operator names it"),
+        ({"reciever": RECEIVER}, "reciever", "did you mean receiver?"),
+    ],
+)
+async def test_what_is_wrong_with_a_body_is_said(
+    client: httpx.AsyncClient, body: dict[str, object], field: str, says: str
+) -> None:
+    answer = await client.post(REDELIVER, json=body)
+    assert answer.status_code == 400
+    problems = {each["field"]: each["message"] for each in answer.json()["error"]["problems"]}
+    assert says in problems[field]
+
+
+async def test_neither_call_is_for_anybody(house: House) -> None:
+    await given_up(house, HOOK)
+    async with house.client(key="") as client:
+        assert (await client.get("/v1/receivers")).status_code == 401
+        assert (await client.post(REDELIVER, json={"receiver": RECEIVER})).status_code == 401
