@@ -12,9 +12,10 @@ from service.web.keys import KeyBody
 from service.web.openai_forms import VideoBody, VideoForm
 from service.web.openapi.schemas import Schema, record, ref, several, text, whole
 from service.web.openrouter_forms import OpenRouterBody
+from service.web.receivers import RedeliverBody
 from service.web.requests import CreateBody
 
-_FORMS = (CreateBody, AttachBody, KeyBody, OpenRouterBody, VideoBody, VideoForm)
+_FORMS = (CreateBody, AttachBody, KeyBody, OpenRouterBody, VideoBody, VideoForm, RedeliverBody)
 _URLS = {"url", "first_frame", "last_frame", "notify_url", "callback_url"}
 _NULL: Schema = {"type": "null"}
 _FILE = text("a PNG, JPEG, WebP or GIF file", format="binary")
@@ -79,6 +80,7 @@ _KITE = {"model": "google/veo-3.1", "prompt": "a red kite", "duration": 4}
 
 CREATE = body("CreateBody", _KITE)
 BATCH = body("BatchBody", {"jobs": [_KITE]})
+REDELIVER = body("RedeliverBody", {"receiver": "https://hooks.example.com:443"})
 ATTACH = body("AttachBody", {"provider_job_id": "gen-1a2b3c"})
 KEY = body("KeyBody", {"name": "my-backend", "tenant": "studio"})
 OPENROUTER_CREATE = body("OpenRouterBody", _KITE)
