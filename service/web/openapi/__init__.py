@@ -24,7 +24,9 @@ from service.web.openapi.native import native
 from service.web.openapi.operations import FACES, TAGS, Operation
 from service.web.openapi.operators import others
 from service.web.openapi.parameters import PARAMETERS
+from service.web.openapi.receivers import RECEIVERS, receivers
 from service.web.openapi.schemas import SCHEMAS
+from service.web.openapi.status import STATUS, status
 from service.web.status import version
 
 _ABOUT = """\
@@ -53,7 +55,14 @@ class Description:
 def describe(public_url: str, providers: Sequence[str]) -> dict[str, Any]:
     """Return the description, with `public_url` as the server and `providers` as those that a request can name."""
     paths: dict[str, dict[str, Any]] = {}
-    for operation in (*native(providers), *openrouter(providers), *openai(providers), *others(providers)):
+    for operation in (
+        *native(providers),
+        *receivers(),
+        *openrouter(providers),
+        *openai(providers),
+        *others(providers),
+        *status(),
+    ):
         paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
     return {
         "openapi": "3.1.0",
@@ -73,7 +82,7 @@ def describe(public_url: str, providers: Sequence[str]) -> dict[str, Any]:
                 "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer rk_…`"},
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
             },
-            "schemas": {**SCHEMAS, **forms(providers)},
+            "schemas": {**SCHEMAS, **RECEIVERS, **STATUS, **forms(providers)},
             "responses": responses.refusals(),
             "headers": responses.headers(),
         },

@@ -56,15 +56,6 @@ def others(providers: Sequence[str]) -> list[Operation]:
         ),
         Operation(
             "GET",
-            "/status",
-            "readStatus",
-            OPERATORS,
-            "How the service is; with an operator key, and open to anybody in the demo only",
-            {200: answered("The numbers.", "Status")},
-            (403, *SEEN),
-        ),
-        Operation(
-            "GET",
             "/v1/keys",
             "listKeys",
             OPERATORS,

@@ -11,9 +11,11 @@ from service.web.openapi.schemas import ERRORS, Schema, one_of, ref, text
 Response = Mapping[str, Any]
 
 JSON = "application/json"
+HTML = "text/html"
 EVENT_STREAM = "text/event-stream"
 VIDEO = "video/*"
 PICTURE = "image/jpeg"
+EXPOSITIONS = ("text/plain", "application/openmetrics-text")
 CREATED = ("location", "idempotency-replayed")
 """Headers of an answer to a create."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from service.model import EVENTS, Billable, DeliveryState, ErrorCode, Face, Source, State
+from service.model import EVENTS, Billable, DeliveryState, ErrorCode, Face, State
 from service.store import Reason, Verdict
 
 Schema = Mapping[str, Any]
