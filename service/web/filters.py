@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from service.model import ErrorCode, Job, Problem, State
+from service.model import ErrorCode, Problem, State
 from service.web.refusals import invalid_request, not_a_name, shown
 
 T = TypeVar("T")
@@ -46,9 +46,9 @@ class Filters:
     before_id: str | None = None
 
 
-def cursor_after(job: Job) -> str:
-    """Return what continues a list after `job`."""
-    return cursor_of(f"1:{job.id}")
+def cursor_after(job_id: str) -> str:
+    """Return what continues a list after a job."""
+    return cursor_of(f"1:{job_id}")
 
 
 def cursor_of(text: str) -> str:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.model import ApiKey, Job
-from service.store import Store
+from service.store import Store, Wanted
 from service.web.answers import JSONResponse
 from service.web.body import BODY_SECONDS, parse_object, read_body, require_json
 from service.web.callers import Callers
@@ -46,26 +46,29 @@ class Jobs:
         return JSONResponse(self._views.job(job), 202, {"location": self._views.url(job), **headers})
 
     async def page(self, request: Request) -> Response:
-        """List the caller's jobs, newest first; to operators, those of the tenant that they name, or of all."""
+        """List the caller's jobs, newest first; to operators, those of the tenant that they name, or of all.
+
+        A page may be short, or empty, and say that there is more: only so many jobs are looked at in one call.
+        """
         caller = await self._callers.caller(request)
         filters = read_filters(request)
-        jobs = await self._store.jobs(
-            _whose(caller, filters.tenant),
+        wanted = Wanted(
             state=filters.state,
             provider=filters.provider,
             model=filters.model,
+            error=filters.error,
+            text=filters.text,
             created_after=filters.created_after,
             created_before=filters.created_before,
-            before_id=filters.before_id,
-            limit=filters.limit + 1,
         )
-        listed, has_more = jobs[: filters.limit], len(jobs) > filters.limit
+        whose = _whose(caller, filters.tenant)
+        found = await self._store.find(whose, wanted, before_id=filters.before_id, limit=filters.limit)
         return JSONResponse(
             {
                 "object": "list",
-                "data": [self._views.job(job) for job in listed],
-                "has_more": has_more,
-                "next_cursor": cursor_after(listed[-1]) if has_more else None,
+                "data": [self._views.job(job) for job in found.jobs],
+                "has_more": found.go_on is not None,
+                "next_cursor": None if found.go_on is None else cursor_after(found.go_on),
             }
         )
 
