@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import http.server
 import json
@@ -396,7 +395,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have spans sent at once, each alone, and given up soon."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
 
 
 class Failing(InMemorySpanExporter):
@@ -425,14 +424,13 @@ async def test_a_collector_that_is_away_costs_one_warning_until_it_is_back() -> 
     logged, heard = CapturingLogger(), Heard()
     with heard, held_ports(1) as [port]:
         tracing = Tracing.to(f"http://127.0.0.1:{port}/v1/traces", log_to(logged))
-        tell(tracing, *parts_of(a_job()))
+        tell(tracing, *parts_of(a_job())[:2])
         await until(lambda: events(logged))
         with collecting(port) as collector:
-            while not collector.spans:
-                tell(tracing, a_job())
-                await asyncio.sleep(0.01)
+            tell(tracing, a_job())
             await until(lambda: "traces.arrive" in events(logged))
-        await tracing.close()
+            await tracing.close()
+        assert collector.spans
     assert events(logged) == ["traces.lost", "traces.arrive"]
     said = logged.calls[0].kwargs
     assert "port 4318" in said["advice"]
@@ -461,7 +459,7 @@ async def test_a_collector_that_hangs_keeps_nobody_waiting() -> None:
     with hanging() as url:
         tracing = Tracing.to(f"{url}/v1/traces", log_to(CapturingLogger()))
         begun = time.monotonic()
-        tell(tracing, *[part for _ in range(1000) for part in parts_of(a_job())])
+        tell(tracing, *[part for _ in range(100) for part in parts_of(a_job())])
         await tracing.close()
         assert time.monotonic() - begun < 4
 
