@@ -16,6 +16,7 @@ from service.model import Delivery, DeliveryAttempt
 from service.store import Deliveries, FailingReceiver
 from service.web.callers import note
 from service.web.receivers import receiver_of_tenant, redeliver_all
+from service.web.refusals import RefusalError
 from service.web.status.pages import Pages, Visitor
 
 PATH = "/status/deliveries"
@@ -43,28 +44,23 @@ class DeliveriesPage:
 
     async def page(self, request: Request) -> Response:
         """Show the receivers that fail; with `receiver` (and `tenant`) what one of them did not take."""
+        return await self._show(request)
+
+    async def _show(self, request: Request, status: int = 200, trouble: str | None = None) -> Response:
         receiver, tenant = (request.query_params.get(name, "") for name in ("receiver", "tenant"))
         before = request.query_params.get("before") or None
         owed = _OWED.fullmatch(request.query_params.get("done", ""))
 
         async def fill(visitor: Visitor) -> dict[str, Any]:
-            failing = await self._deliveries.failing(visitor.tenant, limit=_MOST + 1)
-            facts: dict[str, Any] = {
-                "path": PATH,
-                "address": _address,
-                "name": _name,
-                "receivers": failing[:_MOST],
-                "more": len(failing) > _MOST,
-                "chosen": None,
-            }
-            if owed is not None:
-                facts["done"] = _told_again(int(owed[1]))
+            done = {} if owed is None else {"done": _told_again(int(owed[1]))}
+            facts = {"path": PATH, "address": _address, "name": _name, "chosen": None, **done}
             if receiver:
                 chosen = await receiver_of_tenant(self._deliveries, visitor.tenant or tenant, receiver)
-                facts |= await self._messages(chosen, before)
-            return facts
+                return facts | await self._messages(chosen, before)
+            failing = await self._deliveries.failing(visitor.tenant, limit=_MOST + 1)
+            return facts | {"receivers": failing[:_MOST], "more": len(failing) > _MOST}
 
-        return await self._pages.show(request, "deliveries.html", fill)
+        return await self._pages.show(request, "deliveries.html", fill, status=status, trouble=trouble)
 
     async def _messages(self, chosen: FailingReceiver, before: str | None) -> dict[str, Any]:
         tenant, receiver = chosen.tenant, chosen.receiver
@@ -92,7 +88,11 @@ class DeliveriesPage:
         visitor, form = await self._pages.posted(request)
         tenant = form.get("tenant", "")
         own = visitor.operator or tenant == visitor.tenant
-        owed = await redeliver_all(self._deliveries, tenant if own else None, form.get("receiver", ""))
+        try:
+            owed = await redeliver_all(self._deliveries, tenant if own else None, form.get("receiver", ""))
+        except RefusalError as error:
+            note(request, reason=error.code)
+            return await self._show(request, error.status, error.message)
         note(request, redelivered=str(owed))
         return self._pages.back(PATH, done=f"owed-{owed}")
 
