@@ -12,6 +12,7 @@ import pytest
 
 from service.model import ErrorCode, Job, JobError
 from service.storage import Storage
+from tests.web.debts import given_up
 from tests.web.house import VIDEO, House, openrouter_body
 from tests.web.test_models import filled
 from tests.web.test_openapi import Document, documented, of_all_kinds
@@ -122,6 +123,7 @@ async def create(reader: Reader, call: str, status: int, body: object, **headers
 
 
 async def test_every_answer_is_as_it_is_described(house: House, reader: Reader, jobs: dict[str, Job]) -> None:
+    await receivers(house, reader)
     await the_native_api(reader, jobs)
     await the_compatible_faces(reader, jobs)
     for face in ("/v1/jobs", "/api/v1/videos", "/v1/videos"):
@@ -179,6 +181,16 @@ async def the_native_api(reader: Reader, jobs: dict[str, Job]) -> None:
     await create(reader, attach, 400, {"provider_job_id": "has a space"})
     await create(reader, attach, 409, {"provider_job_id": "gen-running"})
     await create(reader, attach, 200, {"provider_job_id": "gen-found"})
+
+
+async def receivers(house: House, reader: Reader) -> None:
+    await given_up(house)
+    page = await reader.ask("GET /v1/receivers?limit=1", 200)
+    await reader.ask("GET /v1/receivers?limit=0", 400)
+    call, [failing] = "POST /v1/receivers/redeliver", page.json()["data"]
+    await create(reader, call, 200, {"receiver": failing["receiver"]})
+    await create(reader, call, 400, {"receiver": 1})
+    await create(reader, call, 404, {"receiver": "https://nobodys.example.com"})
 
 
 async def the_compatible_faces(reader: Reader, jobs: dict[str, Job]) -> None:
@@ -266,9 +278,9 @@ async def refusals(house: House, reader: Reader) -> None:
         keyless = Reader(client, reader.seen)
         for call in reader.calls(401, "/callbacks"):
             await keyless.ask(call, 401)
-    for call in reader.calls(404, "/callbacks", "/v1/models"):
+    for call in reader.calls(404, "/callbacks", "/v1/models", "/v1/receivers"):
         await reader.ask(call, 404)
-    sent = ("/v1/jobs", "/v1/jobs/batch", "/api/v1/videos", "/v1/videos", "/v1/keys")
+    sent = ("/v1/jobs", "/v1/jobs/batch", "/api/v1/videos", "/v1/videos", "/v1/keys", "/v1/receivers/redeliver")
     running = await house.running(provider_job_id="gen-large")
     for path in (*sent, house.address(running)):
         await reader.ask(f"POST {path}", 415, content=b"{}")
