@@ -131,7 +131,8 @@ def _running(job: Job, now: int) -> list[Wait]:
     if _held(job, now):
         first = Wait(f"{job.provider} has it, and is being asked about it now.")
     else:
-        first = Wait(f"{job.provider} has it. Next poll", job.due_at, ", unless a callback comes first.")
+        poll = "The next poll was due" if (job.due_at or 0) <= now else "Next poll"
+        first = Wait(f"{job.provider} has it. {poll}", job.due_at, ", unless a callback comes first.")
     failed = Wait(f"The last {job.attempt} polls brought no answer." if job.attempt > 1 else "")
     last = Wait("If nobody says how it ended, it ends as expired", job.deadline_at, ".")
     return [first, *([failed] if failed.before and not _held(job, now) else []), last]
@@ -144,7 +145,8 @@ def _mirroring(job: Job, now: int) -> list[Wait]:
         return [Wait(f"The video is being copied from {job.provider} into storage.{kept}"), until]
     if job.attempt:
         times = "once" if job.attempt == 1 else f"{job.attempt} times"
-        return [Wait(f"Copying the video failed {times}.{kept} Next try", job.due_at, "."), until]
+        again = "The next try was due" if (job.due_at or 0) <= now else "Next try"
+        return [Wait(f"Copying the video failed {times}.{kept} {again}", job.due_at, "."), until]
     return [Wait(f"{job.provider} has finished it; the video waits to be copied into storage.{kept}"), until]
 
 
