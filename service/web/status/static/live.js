@@ -73,9 +73,17 @@ function show(parts) {
     const holder = document.createElement("template");
     holder.innerHTML = html;
     const old = document.getElementById(id);
-    if (old && holder.content.firstElementChild) become(old, holder.content.firstElementChild);
+    if (!old) return void renew(); // a part that was not there before: only the whole page tells its place
+    if (holder.content.firstElementChild) become(old, holder.content.firstElementChild);
   }
   if (focused && document.activeElement === document.body) document.getElementById(focused)?.focus();
+  count();
+}
+
+async function renew() {
+  const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
+  const fresh = new DOMParser().parseFromString(answer && answer.ok ? await answer.text() : "", "text/html");
+  if (fresh.getElementById("main")) become(document.getElementById("main"), fresh.getElementById("main"));
   count();
 }
 
