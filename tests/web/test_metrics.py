@@ -214,15 +214,14 @@ async def test_a_key_that_was_revoked_is_not_believed_when_the_database_goes(hou
 
 async def test_a_database_that_hangs_costs_a_second_and_is_asked_by_one_scrape_at_a_time(house: House) -> None:
     _, key = await house.keys.create("prometheus", "ops", operator=True)
-    hanging = Hanging()
-    house.statistics = hanging  # type: ignore[assignment]
-    app = house.app()
+    hanging, app = Hanging(), house.app()
     routes = [route for route in app.routes if isinstance(route, Route)]
     [scrape] = [getattr(route.endpoint, "__self__", None) for route in routes if route.path == "/metrics"]
     assert isinstance(scrape, Scrape)
     assert scrape._seconds == 1.0
-    scrape._seconds = 0.05
     async with house.client(app, key=key) as prometheus:
+        assert (await scraped(prometheus))["database_up{}"] == 1
+        scrape._seconds, scrape._statistics = 0.3, hanging  # type: ignore[assignment]
         first, second = await asyncio.gather(scraped(prometheus), scraped(prometheus))
         third = await scraped(prometheus)
         assert first["database_up{}"] == second["database_up{}"] == third["database_up{}"] == 0
