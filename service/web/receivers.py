@@ -88,7 +88,7 @@ class Receivers:
             raise invalid_request(problems, "The fields are receiver, tenant." if unknown else "")
         receiver = receiver_meant(wanted.receiver)
         if caller.operator:
-            tenant = wanted.tenant or await self._only_tenant(receiver)
+            tenant = wanted.tenant or await self._only_tenant(receiver) or caller.tenant
         else:
             tenant = caller.tenant if wanted.tenant in (None, caller.tenant) else None
         redelivered = await redeliver_all(self._deliveries, tenant, receiver)

@@ -80,7 +80,7 @@ _KITE = {"model": "google/veo-3.1", "prompt": "a red kite", "duration": 4}
 
 CREATE = body("CreateBody", _KITE)
 BATCH = body("BatchBody", {"jobs": [_KITE]})
-REDELIVER = body("RedeliverBody", {"receiver": "https://hooks.example.com:443"})
+REDELIVER = body("RedeliverBody", {"receiver": "https://backend.example.com"})
 ATTACH = body("AttachBody", {"provider_job_id": "gen-1a2b3c"})
 KEY = body("KeyBody", {"name": "my-backend", "tenant": "studio"})
 OPENROUTER_CREATE = body("OpenRouterBody", _KITE)
