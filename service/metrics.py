@@ -29,6 +29,7 @@ _PROVIDER_ERRORS = {
     ("poll", "unanswered"),
     ("poll", "unknown word"),
 }
+_TOLD = ("delivered", "later", "gave up")
 _OUTPUT_ERRORS = {
     "OutputError": "output failed",
     "OutputNotReadyError": "output not ready",
@@ -116,8 +117,13 @@ class Metrics:
         for provider in self._providers:  # what begins with 0 can be seen to grow to 1
             self._kept.labels(provider)
             self._mirrored.labels(provider)
+            self._callbacks.labels(provider, _REJECTED)
             for state in State:
                 self._entered.labels(provider, state)
+            for kind in {*(kind for _, kind in _PROVIDER_ERRORS), *_OUTPUT_ERRORS.values()}:
+                self._errors.labels(provider, kind)
+        for outcome in _TOLD:
+            self._attempts.labels(outcome)
 
     def entered(self, job: Job) -> None:
         """Count a job in its new state."""

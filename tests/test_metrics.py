@@ -86,7 +86,8 @@ def test_polls_and_attempts_to_tell_are_counted_by_their_outcome(metrics: Metric
 )
 def test_what_a_provider_did_not_do_is_counted_by_its_kind(metrics: Metrics, work: Handled, kind: str | None) -> None:
     metrics.handled(work)
-    found = {name[1]: number for name, number in shown(metrics).items() if name[0] == "provider_errors_total"}
+    told = shown(metrics).items()
+    found = {name[1]: number for name, number in told if name[0] == "provider_errors_total" and number}
     assert found == ({} if kind is None else {kind: 1})
 
 
@@ -104,6 +105,18 @@ def test_a_request_is_measured_until_its_answer_begins_which_may_stream_for_hour
     metrics.answered(Answered("GET", "/v1/jobs/{job_id}/events", 200, 0, 7_200.0, waited=0.02))
     labels = {"method": "GET", "route": "/v1/jobs/{job_id}/events", "status": "2xx"}
     assert value(metrics, "http_latency_seconds_sum", **labels) == 0.02
+
+
+def test_what_may_wake_somebody_begins_with_0_so_that_its_first_time_is_seen(metrics: Metrics) -> None:
+    told = shown(metrics)
+    for name in (
+        ("provider_errors_total", "in doubt", "alpha"),
+        ("provider_errors_total", "output gone", "alpha"),
+        ("callbacks_total", "alpha", "rejected"),
+        ("delivery_attempts_total", "gave up"),
+        ("jobs_entered_total", "alpha", "failed"),
+    ):
+        assert told[name] == 0
 
 
 # What is
