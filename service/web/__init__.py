@@ -48,7 +48,8 @@ from service.web.refusals import RefusalError
 from service.web.rejections import RejectedCallbacks
 from service.web.requests import NewJobs
 from service.web.routing import Routing
-from service.web.status import Health, OverviewPage, Pages, SigningIn, Snapshots, Troubles
+from service.web.status import FaultPages, Health, OverviewPage, Pages, SigningIn, Snapshots, Troubles
+from service.web.status.asking import is_here, wants_html
 from service.web.status.callbacks import CallbacksPage
 from service.web.status.deliveries import DeliveriesPage
 from service.web.status.facts import Facts
@@ -250,7 +251,11 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/status/deliveries/redeliver", deliveries_page.redeliver, methods=["POST"]),
             Route("/openapi.json", Description(public_url, tuple(providers)).read, methods=["GET"]),
         ],
-        middleware=[Middleware(Gate, log=log, ids=ids, clock=clock, observer=observer), Middleware(Places)],
+        middleware=[
+            Middleware(Gate, log=log, ids=ids, clock=clock, observer=observer),
+            Middleware(Places),
+            Middleware(FaultPages, templates=templates),
+        ],
         exception_handlers={HTTPException: _no_route},
     )
     app.router.redirect_slashes = False  # a redirect of a POST loses its body, and a callback's sender follows none
@@ -260,6 +265,8 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
 async def _no_route(request: Request, error: Exception) -> Response:
     """Answer for the router: nothing at this path, or nothing with this method."""
     path = request.scope["path"]
+    if is_here(path) and wants_html(request):
+        raise RefusalError(404, "not_found", "There is no page at this address.")
     if isinstance(error, HTTPException) and error.status_code == 405:  # noqa: PLR2004 - method not allowed
         here = [route for route in request.app.routes if route.path_regex.match(path)]
         allowed = ", ".join(sorted({method for route in here for method in route.methods}))

@@ -104,10 +104,11 @@ def _cause(error: Exception) -> dict[str, object]:
 
 def answer_to(error: Exception, path: str = "") -> Response:
     """Return the answer to an error, as clients of `path` read it; what nobody expected is told to the log alone."""
-    return _refusal(error).response(path)
+    return refusal_of(error).response(path)
 
 
-def _refusal(error: Exception) -> RefusalError:
+def refusal_of(error: Exception) -> RefusalError:
+    """Return what is told about an error."""
     match error:
         case RefusalError():
             return error

@@ -22,6 +22,7 @@ Troubles = Callable[[], Mapping[str, str | None]]
 
 _STORAGE_CHECK_MS = 30_000
 _PROBE_SECONDS = 5.0
+_WORKER = "worker "
 _LASTS_MS = 5_000  # of a try, for those who only look
 
 
@@ -31,6 +32,15 @@ class Part:
 
     name: str  # "database", "storage", "worker submit:openrouter"
     trouble: str | None
+
+    @property
+    def worker(self) -> bool:
+        """Whether it is one of the workers."""
+        return self.name.startswith(_WORKER)
+
+    def serves(self, provider: str) -> bool:
+        """Tell whether it is a worker for one provider alone, which is this one."""
+        return self.worker and self.name.endswith(f":{provider}")
 
 
 class Health:
@@ -66,7 +76,7 @@ class Health:
     async def parts(self) -> tuple[Part, ...]:
         """Return every part, as a try found it that is at most a few seconds old."""
         troubles = await self._tried(lasting_ms=_LASTS_MS)
-        names = ("database", "storage", *(f"worker {name}" for name in self._workers()))
+        names = ("database", "storage", *(f"{_WORKER}{name}" for name in self._workers()))
         return tuple(Part(name, troubles.get(name)) for name in names)
 
     async def _tried(self, lasting_ms: int = 0) -> dict[str, str]:
@@ -81,7 +91,7 @@ class Health:
         store, storage = await asyncio.gather(_trouble(self._store.probe), self._check_storage())
         found = {"database": store, "storage": storage}
         # Workers that cannot claim say what the database says: once is enough.
-        found |= {f"worker {name}": trouble for name, trouble in self._workers().items() if trouble != store}
+        found |= {f"{_WORKER}{name}": trouble for name, trouble in self._workers().items() if trouble != store}
         return {part: str(redact(trouble)) for part, trouble in found.items() if trouble is not None}
 
     async def _check_storage(self) -> str | None:

@@ -17,7 +17,7 @@ from service.web.answers import JSONResponse
 from service.web.callers import Callers
 from service.web.status import numbers, sparks
 from service.web.status.asking import wants_html
-from service.web.status.health import Health, version
+from service.web.status.health import Health, Part, version
 from service.web.status.pages import Pages, Visitor
 from service.web.streams import BY_ACCEPT, wants_stream
 from service.web.views import rfc3339
@@ -102,17 +102,24 @@ class OverviewPage:
         overview = snapshot.overview
         shown = self._shown(visitor.tenant, overview)
         courses = numbers.courses(overview)
+        parts = await self._health.parts() if visitor.operator else ()
+        concerns = self._concerns(visitor.tenant, snapshot)
         return {
             "version": version(),
             "started_at": snapshot.at - self._health.uptime_ms,
-            "parts": await self._health.parts() if visitor.operator else (),
-            "concerns": self._concerns(visitor.tenant, snapshot),
+            "parts": parts,
+            "concerns": concerns,
             "tiles": [
                 (state, sum(each.jobs[state] for each in shown), sparks.stacked([course])[0], sparks.told(course))
                 for state, course in courses.items()
             ],
             "providers": [
-                (each, sparks.stacked([each.settled[source] for source in Source]), overview.kept.get(each.name))
+                (
+                    each,
+                    sparks.stacked([each.settled[source] for source in Source]),
+                    overview.kept.get(each.name),
+                    _word(each.name, parts, concerns),
+                )
                 for each in shown
             ],
             "waiting": sorted(overview.waiting, key=lambda each: (numbers.STEPS.index(each.step), each.due_at)),
@@ -172,11 +179,7 @@ class OverviewPage:
             parts = await self._health.parts()
             found |= {
                 "parts": {part.name: part.trouble or "ok" for part in parts},
-                "workers": {
-                    part.name.removeprefix("worker "): part.trouble or "ok"
-                    for part in parts
-                    if part.name.startswith("worker ")
-                },
+                "workers": {part.name.removeprefix("worker "): part.trouble or "ok" for part in parts if part.worker},
                 "unserved": {each.name: each.open for each in shown if each.name not in self._providers and each.open},
                 "rejected_callbacks": snapshot.totals,
                 "unknown_words": overview.unknown_words,
@@ -192,6 +195,15 @@ class OverviewPage:
             *numbers.concerns(snapshot.overview, shown, snapshot.rejected, self._providers if tenant is None else None),
             *numbers.lateness(snapshot.overview, snapshot.at),
         ]
+
+
+def _word(provider: str, parts: Collection[Part], concerns: Collection[numbers.Concern]) -> str:
+    """Return how a provider is: "ok", "unsure", "ill", or nothing when nobody here knows."""
+    if any(part.trouble for part in parts if part.serves(provider)):
+        return "ill"
+    if any(concern.provider == provider for concern in concerns):
+        return "unsure"
+    return "ok" if parts else ""
 
 
 def _reports(provider: numbers.Numbers) -> dict[str, object]:

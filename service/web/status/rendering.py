@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -18,6 +20,7 @@ from service.web.views import rfc3339
 
 _FOLDER = Path(__file__).parent
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_CODE = re.compile("`([^`]+)`")
 _LASTING = "public, max-age=31536000, immutable"
 
 HEADERS: Mapping[str, str] = {
@@ -60,6 +63,11 @@ class Files:
         return Response(self._files[name], headers=headers, media_type=_TYPES[Path(name).suffix])
 
 
+def told(sentence: str) -> markupsafe.Markup:
+    """Return a sentence in which what stands in `backticks` is code."""
+    return markupsafe.Markup(_CODE.sub(r"<code>\1</code>", str(markupsafe.escape(sentence))))  # noqa: S704 - escaped before
+
+
 class Templates:
     """Writes pages; `files` is what they link to."""
 
@@ -74,6 +82,7 @@ class Templates:
         )
         self._environment.globals |= {"static": files.address, "states": list(State)}
         self._environment.filters |= {
+            "told": told,
             "ago": writing.ago,
             "coarse": writing.coarse,
             "span": writing.span,

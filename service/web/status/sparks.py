@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 STEP = 2  # of the 192 units of a day's width, for a quarter of an hour
 HEIGHT = 32
-_BAR = 1.5
 _HOUR = 4
 
 
@@ -29,7 +28,7 @@ def told(course: Sequence[int]) -> str:
 def _path(course: Sequence[int], below: Sequence[int], most: int) -> str:
     scale = HEIGHT / most if most else 0
     return "".join(
-        f"M{at * STEP} {HEIGHT - under * scale:.1f}v{-count * scale:.1f}h{_BAR}v{count * scale:.1f}z"
+        f"M{at * STEP} {HEIGHT - under * scale:.1f}v{-count * scale:.1f}h{STEP}v{count * scale:.1f}z"
         for at, (count, under) in enumerate(zip(course, below, strict=True))
         if count
     )

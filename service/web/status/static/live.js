@@ -82,7 +82,7 @@ function show(parts) {
 
 async function renew() {
   const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
-  const fresh = new DOMParser().parseFromString(answer && answer.ok ? await answer.text() : "", "text/html");
+  const fresh = new DOMParser().parseFromString(answer && answer.ok && !answer.redirected ? await answer.text() : "", "text/html");
   if (fresh.getElementById("main")) become(document.getElementById("main"), fresh.getElementById("main"));
   count();
 }
