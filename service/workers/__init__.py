@@ -51,12 +51,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the log and the observers are told of an item. `attempt` counts from 1."""
+    """What the log and the observers are told of an item.
+
+    `attempt` counts from 1; `late_ms` is how long it was due when it was taken up, where that is known.
+    """
 
     job: str | None = None
     provider: str | None = None
     delivery: str | None = None
     attempt: int | None = None
+    late_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +248,7 @@ class Worker(Generic[T]):
             "provider": about.provider,
             "delivery": about.delivery,
             "attempt": about.attempt,
+            "late_ms": about.late_ms,
             "outcome": outcome.word,
             "reason": outcome.reason,
             "kind": None if error is None else type(error).__name__,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 from structlog.typing import FilteringBoundLogger
 
@@ -64,8 +65,9 @@ class Submitter:
         return True
 
     def about(self, item: Job) -> About:
-        """Say which job it is, and of whom."""
-        return about_job(item)
+        """Say which job it is, and of whom; the first time also for how long it was queued."""
+        first = item.attempt == 1 and not item.doubts and item.submitted_at is not None
+        return replace(about_job(item), late_ms=(item.submitted_at or 0) - item.created_at if first else None)
 
     async def handle(self, item: Job) -> Outcome:
         """Submit the job and store which of the outcomes it was."""
