@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import structlog
 import typer
+from prometheus_client import Metric
+from prometheus_client.metrics import MetricWrapperBase
 from starlette.applications import Starlette
 from starlette.routing import Route
 from typer.core import TyperCommand, TyperGroup
@@ -15,10 +17,12 @@ from typer.core import TyperCommand, TyperGroup
 from service.__main__ import app
 from service.assembly import open_service
 from service.config import SETTINGS, Config, Setting
+from service.metrics import Metrics
 from service.model import EVENTS, TRANSITIONS, Billable, ErrorCode, OnUnknown, State, VideoRequest
 from service.sandbox.behaviours import BEHAVIOURS
 from service.web import filters
 from service.web.requests import CreateBody
+from tests import logged
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -143,6 +147,44 @@ def test_every_model_of_the_sandbox_that_is_named_exists() -> None:
     named = set(re.findall(r"sandbox/[a-z0-9]+(?:-[a-z0-9]+)*", README.replace("sandbox/`", "")))
     assert named
     assert named <= set(BEHAVIOURS)
+
+
+# Metrics and logs
+
+
+def test_the_table_of_metrics_is_what_is_counted() -> None:
+    metrics = Metrics("1")
+    there = {}
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            [family] = metric.describe()
+            there[_written(family)] = set(metric._labelnames)
+    families = [family for family in metrics.registry.collect() if family.name.startswith("reelkeeper_")]
+    there |= {_written(family): {"version"} for family in families if family.type == "info"}
+    assert len(there) == len(families)
+    told = {cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[1])) for cells in table("| metric |")}
+    assert told == there
+
+
+def test_every_metric_that_the_readme_names_exists() -> None:
+    there = {_written(family) for family in Metrics("1").registry.collect()}
+    named = set(re.findall(r"\b(?:reelkeeper|process)_[a-z]+(?:_[a-z]+)*\b", README)) & CODE
+    assert {name for name in named if name.startswith("process_")} == {n for n in there if n.startswith("process_")}
+    assert named <= there
+
+
+def _written(family: Metric) -> str:
+    return family.name + {"counter": "_total", "info": "_info"}.get(family.type, "")
+
+
+def test_the_table_of_logs_is_what_is_written() -> None:
+    told = {cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[2])) for cells in table("| event | level |")}
+    assert told == {name: event.keys for name, event in logged.events().items()}
+
+
+def test_the_levels_of_logs_are_there() -> None:
+    for cells in table("| event | level |"):
+        assert set(cells[1].split(", ")) <= logged.LEVELS
 
 
 # Commands
