@@ -1,4 +1,4 @@
-// What a page looks like to who must read it: evaluated in the page by tests.
+// What a page looks like to who must read it, and what a player does: evaluated in the page by tests.
 
 function rgba(colour) {
   const context = rgba.context ??= Object.assign(document.createElement("canvas"), { width: 1, height: 1 })
@@ -45,8 +45,19 @@ function opacity(element) {
 
 // WCAG 2.2, 1.4.3: 4.5 to 1, and 3 to 1 where text is large (24 px, or bold and 18.66 px). Disabled controls may be less.
 function poorlyLegible() {
-  const found = new Set();
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (const each of document.querySelectorAll("details")) each.open = true;
+  const found = faint(document.body);
+  for (const each of document.querySelectorAll("[popover]")) {
+    each.showPopover();
+    found.push(...faint(each));
+    each.hidePopover();
+  }
+  return [...new Set(found)];
+}
+
+function faint(root) {
+  const found = [];
+  const texts = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) {
     const element = texts.currentNode.parentElement;
     const words = texts.currentNode.textContent.trim();
@@ -59,9 +70,9 @@ function poorlyLegible() {
     const ratio = contrast(over(paint, below), below);
     const size = parseFloat(style.fontSize);
     const enough = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700) ? 3 : 4.5;
-    if (ratio < enough) found.add(`${ratio.toFixed(2)} "${words.slice(0, 40)}" ${style.color} ${below.slice(0, 3).map(Math.round)}`);
+    if (ratio < enough) found.push(`${ratio.toFixed(2)} "${words.slice(0, 40)}" ${style.color} ${below.slice(0, 3).map(Math.round)}`);
   }
-  return [...found];
+  return found;
 }
 
 // What reaches over the right edge, unless it scrolls by itself.
@@ -86,4 +97,36 @@ function focused() {
   const at = document.activeElement;
   const { outlineStyle, outlineWidth } = getComputedStyle(at);
   return [at.getAttribute("aria-label") || at.textContent.trim(), outlineStyle !== "none" && outlineWidth !== "0px"];
+}
+
+// Plays the video; its width once it has run for a while.
+async function played() {
+  const video = document.querySelector("video");
+  video.muted = true;
+  const going = new Promise((then) => (video.ontimeupdate = () => video.currentTime > 0.1 && then(video.videoWidth)));
+  await video.play();
+  return going;
+}
+
+// Where the video stands after it was moved to `seconds`.
+function sought(seconds) {
+  const video = document.querySelector("video");
+  return new Promise((then) => {
+    video.onseeked = () => then(video.currentTime);
+    video.currentTime = seconds;
+  });
+}
+
+async function part(path, range) {
+  const answer = await fetch(path, { headers: { range } });
+  return [answer.status, (await answer.blob()).size];
+}
+
+function widthOf(path) {
+  return new Promise((then) => {
+    const picture = new Image();
+    picture.onload = () => then(picture.naturalWidth);
+    picture.onerror = () => then(0);
+    picture.src = path;
+  });
 }

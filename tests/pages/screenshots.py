@@ -23,12 +23,20 @@ _SHOTS: Final = (  # file, page, size, dark
     ("job-dark.png", "job-completed", (1280, 1100), True),
     ("jobs-phone.png", "jobs", PHONE, False),
 )
+_SETTLED = """Promise.all([
+  document.fonts.ready,
+  ...[...document.images].map((image) => image.decode().catch(() => null)),
+  ...[...document.querySelectorAll("video")].map((video) => video.readyState >= 2 || new Promise((then) => {
+    video.addEventListener("loadeddata", then);
+    video.addEventListener("error", then);
+    video.preload = "auto";
+  })),
+])"""
 
 
 async def take(page: Page, path: Path, *, whole: bool = False) -> None:
     """Keep a picture of what a page shows (`whole`: all of it), in which nothing moves, and the video is there."""
-    await page.evaluate("document.fonts.ready")
-    await page.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => null)))")
+    await page.evaluate(_SETTLED)
     await page.screenshot(path=path, full_page=whole, animations="disabled", caret="hide")
 
 

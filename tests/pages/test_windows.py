@@ -54,10 +54,12 @@ async def test_contrast_is_measured_as_wcag_does(browser: Browser) -> None:
         "<div style='background: #000'><p style='color: #fff; opacity: 0.4'>faint</p></div>"
         "<p style='color: #000; background: rgb(0 0 0 / 80%)'>under a veil</p>"
         "<p style='color: #eee; display: none'>not there</p>"
+        "<details><summary>more</summary><p style='color: #999; background: #fff'>folded</p></details>"
+        "<div popover style='color: #aaa; background: #fff'>asked</div>"
     )
     async with _showing(browser, body) as one:
         found = await one.poorly_legible()
-    assert [each.split('"')[1] for each in found] == ["grey", "faint", "under a veil"]
+    assert [each.split('"')[1] for each in found] == ["grey", "faint", "under a veil", "folded", "asked"]
     assert found[0].startswith("4.48")
 
 
