@@ -249,6 +249,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
             Route("/status/callbacks", callbacks_page.page, methods=["GET"]),
             Route("/status/deliveries", deliveries_page.page, methods=["GET"]),
             Route("/status/deliveries/redeliver", deliveries_page.redeliver, methods=["POST"]),
+            Route("/status/deliveries/redeliver", deliveries_page.again, methods=["GET"]),
             Route("/openapi.json", Description(public_url, tuple(providers)).read, methods=["GET"]),
         ],
         middleware=[

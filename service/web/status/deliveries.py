@@ -96,6 +96,10 @@ class DeliveriesPage:
         note(request, redelivered=str(owed))
         return self._pages.back(PATH, done=f"owed-{owed}")
 
+    async def again(self, _request: Request) -> Response:
+        """Show the page to whoever reloads, or looks on, where the button was refused."""
+        return self._pages.back(PATH)
+
 
 def _told_again(owed: int) -> str:
     return "1 delivery is owed again." if owed == 1 else f"{owed:,} deliveries are owed again."

@@ -143,6 +143,7 @@ async def test_a_tenant_reaches_nobody_elses_receiver(house: House) -> None:
             answer = await browser.send(form, **fields)
             assert answer.status_code == 404
             assert "There is no such receiver" in read(answer.text).one("p", role="alert").text
+        assert (await browser.client.get(REDELIVER)).headers["location"] == PATH, "a reload leads back"
         await browser.see(f"{PATH}?receiver=https://no.example:443", 404)
     assert await house.deliveries.claim(100, each=100) == []
 
