@@ -86,6 +86,7 @@ class House:
         storage: Storage | None = None,
         posters: Posters | None = None,
         link_seconds: int = 0,
+        public_url: str = PUBLIC_URL,
     ) -> Starlette:
         log: FilteringBoundLogger = structlog.wrap_logger(
             self.logged, processors=[], wrapper_class=structlog.make_filtering_bound_logger(20)
@@ -98,7 +99,7 @@ class House:
             vault=self.vault,
             storage=storage or self.storage,
             clock=self.clock,
-            public_url=PUBLIC_URL,
+            public_url=public_url,
             log=log,
             workers=lambda: self.troubles,
             deliveries=self.deliveries,
