@@ -14,14 +14,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from service import logs
 from service.assembly import Records, listen, open_service, serve, stop_on_signals
-from service.check import UNSIGNED, Finding, examine
-from service.clock import SystemClock
-from service.commands import backup, callbacks, fail, jobs, keys, out, read_config, run_loop, with_records
-from service.config import Config
+from service.check import UNSIGNED
+from service.commands import (
+    actions,
+    backup,
+    callbacks,
+    check,
+    fail,
+    keys,
+    out,
+    read_config,
+    receivers,
+    run_loop,
+    with_records,
+)
+from service.commands.places import here_alone
+from service.config import Config, LocalConfig
 from service.stage import USUAL_PORT, demonstrate, manual, playing
 
 _LARGEST_PORT = 65_535
@@ -29,10 +40,12 @@ _HERE = "127.0.0.1"
 _SANDBOX_SECRET = "sandbox-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages
 _SANDBOX_KEY = "sk-sandbox-any-key-will-do"
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(keys.app, name="keys")
-app.add_typer(jobs.app, name="jobs")
+app.add_typer(actions.app, name="jobs")
 app.add_typer(callbacks.app, name="callbacks")
+app.add_typer(receivers.app, name="receivers")
+app.command("check")(check.check)
 app.command("backup")(backup.backup)
 
 Host = Annotated[str, typer.Option(metavar="HOST", help="The address to listen on; 0.0.0.0 for every one.")]
@@ -55,7 +68,12 @@ def reelkeeper(
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """One call, one paid job, one kept video."""
+    """One call, one paid job, one kept video.
+
+    Commands about jobs, keys, callbacks and receivers work with the database on this machine, or with --url (or
+    REELKEEPER_URL) and an API key at a running service. They end with 0 when what was asked is done, with 1 when it is
+    not, and with 2 when it was asked in a wrong way.
+    """
 
 
 @app.command("serve")
@@ -63,31 +81,16 @@ def serve_command(
     host: Host = _HERE, port: Annotated[int | None, _port("The port to listen on; $PORT or 8080 if left out.")] = None
 ) -> None:
     """Run the service: web and workers, until SIGTERM."""
-    config = read_config()
+    config = read_config(Config)
     logs.configure(config.log_format)
     run_loop(_serve(config, host, config.port if port is None else port))
 
 
 @app.command()
-def check() -> None:
-    """Try settings, database, storage and the service's public URL."""
-    config = read_config()
-
-    async def run() -> bool:
-        well = True
-        async for finding in examine(config, SystemClock()):
-            out.print(_line(finding), highlight=False, soft_wrap=True)
-            well = well and finding.well
-        return well
-
-    if not run_loop(run()):
-        raise typer.Exit(1)
-
-
-@app.command()
-def migrate() -> None:
+def migrate(url: Annotated[str | None, typer.Option("--url", hidden=True)] = None) -> None:
     """Create or update the database, as `serve` does when it starts."""
-    config = read_config()
+    here_alone("migrate", url)
+    config = read_config(LocalConfig)
 
     async def run(_: Records) -> None:
         typer.echo(f"{config.database.absolute()} is up to date")
@@ -193,11 +196,6 @@ def _explained(host: str, port: int, advice: str) -> Iterator[None]:
     else:
         return
     fail(f"cannot listen on {host}, port {port}: {why}; {advice}")
-
-
-def _line(finding: Finding) -> str:
-    mark = "note" if finding.note else "[green]ok  [/]" if finding.well else "[red]FAIL[/]"
-    return f"{mark} {finding.part}: {escape(finding.says)}"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`reelkeeper check`: tries everything the service depends on, and says of each part what to do if it is ill."""
+"""`reelkeeper check`: tries all that the service depends on, and says of each part what to do if it is ill."""
 
 from __future__ import annotations
 
@@ -18,8 +18,17 @@ from service.errors import ReelkeeperError
 from service.outbound import Answer, ask, configured_client, reason
 from service.storage import Storage
 from service.vault import Vault
+from service.web.status.numbers import concerns, of_providers, of_the_last_day
 
 _SECONDS = 15.0
+_LATE_MS = 300_000
+_PARTS = {
+    "callbacks_stopped": "callbacks",
+    "callbacks_rejected": "callbacks",
+    "unserved": "providers",
+    "failing": "providers",
+}
+_ILL = frozenset({"unserved"})
 # Whoever parses this JSON and writes it again on its way changes its bytes.
 _BODY = '{"type":"check","note":"blanks  and ünïcode must arrive as they are"}'.encode()
 
@@ -46,6 +55,55 @@ async def examine(config: Config, clock: Clock) -> AsyncIterator[Finding]:
     yield await _database(config)
     yield await _storage(config)
     yield await _public_url(config, clock)
+    with contextlib.suppress(ReelkeeperError):  # of the database, which is told above
+        for finding in await _course(config, clock):
+            yield finding
+
+
+async def _course(config: Config, clock: Clock) -> list[Finding]:
+    """Say what the records tell of the last day."""
+    async with open_records(config, clock=clock) as records:
+        overview = await records.statistics.overview()
+        rejected = of_the_last_day(await records.rejections.page(limit=records.rejections.most), clock.now())
+    waits = [Wait(each.step, each.provider, each.job_id, clock.now() - each.due_at) for each in overview.waiting]
+    named = {"openrouter": config.openrouter, "llmgateway": config.llmgateway}
+    configured = [name for name, settings in named.items() if settings is not None]
+    found = concerns(overview, of_providers(overview, configured), rejected, configured)
+    return course(waits, [(each.kind, each.message) for each in found])
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What waits longest for a step: a job, or (`provider` None) a delivery about one, that much after its time."""
+
+    step: str
+    provider: str | None
+    job: str
+    late_ms: int
+
+
+def course(waits: Sequence[Wait], concerned: Sequence[tuple[str, str]]) -> list[Finding]:
+    """Return what the last day gives reason to say; `concerned` are kinds of concerns and their sentences."""
+    late = sorted((each for each in waits if each.late_ms >= _LATE_MS), key=lambda each: -each.late_ms)
+    overdue = [
+        f"{each.step}{f' at {each.provider}' if each.provider else ''} by {each.late_ms // 60_000} min ({each.job})"
+        for each in late
+    ]
+    says = (
+        f"overdue: {', '.join(overdue)}. Is `reelkeeper serve` running, and well? Its log says what each worker does"
+        if late
+        else "nothing is overdue by more than five minutes"
+    )
+    found = [Finding("jobs", well=not late, says=says)]
+    found += [
+        Finding(_PARTS[kind], well=kind not in _ILL, says=message.rstrip("."), note=kind not in _ILL)
+        for kind, message in concerned
+        if kind in _PARTS
+    ]
+    if not any(each.part == "callbacks" for each in found):
+        says = "none was rejected in the last day, and no provider stopped sending them"
+        found.append(Finding("callbacks", well=True, says=says))
+    return found
 
 
 def _unseen(config: Config) -> str:

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.web.views import rfc3339
+from service.model import State
+
+STYLES: Mapping[str, str] = {
+    State.QUEUED: "cyan",
+    State.SUBMITTING: "cyan",
+    State.RUNNING: "cyan",
+    State.MIRRORING: "cyan",
+    State.COMPLETED: "green",
+    State.FAILED: "red",
+    State.CANCELLED: "yellow",
+    State.EXPIRED: "red",
+}
+"""The colours of a state on a terminal that has some; its word stands there as well."""
 
 
-def second(milliseconds: int) -> str:
-    """Return unix ms as a whole second, "2026-11-21T10:00:00Z"."""
-    return f"{rfc3339(milliseconds)[:19]}Z"
+def second(moment: str) -> str:
+    """Return "2026-11-21T10:00:00.000Z" as a whole second, "2026-11-21T10:00:00Z"."""
+    return f"{moment[:19]}Z"
+
+
+def plain(text: object) -> str:
+    """Return what callers and operators wrote without anything in it that would steer a terminal."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in str(text))
 
 
 def print_rows(
     console: Console, head: Sequence[str], rows: Sequence[Sequence[str]], *, spare: Sequence[str], none: str
 ) -> None:
-    """Print what has the columns `head`. The first one, an id, is never cut.
+    """Print what has the columns `head`. The first one, an id, is never cut; one called "state" is coloured.
 
     A terminal that is too narrow loses columns of `spare`, the first one first; without rows it shows `none`.
     """
-    # What callers and operators named may hold anything, also what would steer a terminal.
-    plain = [["".join(each if each.isprintable() else "\ufffd" for each in cell) for cell in row] for row in rows]
+    shown = [[plain(cell) for cell in row] for row in rows]
     if not console.is_terminal:
-        for row in plain:
+        for row in shown:
             print("\t".join(row))  # noqa: T201 - rich would break long lines
         return
-    if not plain:
+    if not shown:
         console.print(none, highlight=False)
         return
-    columns = dict(zip(head, zip(*plain, strict=True), strict=True))
+    columns = dict(zip(head, zip(*shown, strict=True), strict=True))
     widths = {name: max(map(len, (name, *cells))) for name, cells in columns.items()}
     for name in spare:
         if sum(widths.values()) + len(widths) - 1 > console.width:
@@ -41,5 +57,10 @@ def print_rows(
     for name in columns:
         table.add_column(name, no_wrap=name == head[0], overflow="fold")
     for cells in zip(*columns.values(), strict=True):
-        table.add_row(*map(Text, cells))
+        table.add_row(
+            *(
+                Text(cell, style=STYLES.get(cell, "") if name == "state" else "")
+                for name, cell in zip(columns, cells, strict=True)
+            )
+        )
     console.print(table)

@@ -210,7 +210,7 @@ def test_the_table_of_commands_is_what_there_is() -> None:
 
 def test_every_command_that_the_readme_shows_exists() -> None:
     text = "\n".join([*SHELL, *map("`{}`".format, CODE)])
-    shown = set(re.findall(r"(?:^|[`/ ])reelkeeper ((?:keys |jobs |callbacks )?[a-z-]+)", text))
+    shown = set(re.findall(r"(?:^|[`/ ])reelkeeper ((?:keys |jobs |callbacks |receivers )?[a-z-]+)", text))
     assert {"demo", "serve", "check", "keys create", "jobs attach"} <= shown
     assert shown <= set(commands())
 

@@ -1,32 +1,41 @@
-"""The commands about keys and jobs, in the database on this machine; and how every command reads, runs and fails."""
+"""The commands for operators: what they look at and do, here or at a running service; and how every command fails.
+
+`desk` is what they work with, `local` and `remote` are the two of its kind, and `places` finds the one that is meant.
+`keys`, `jobs`, `actions`, `callbacks`, `receivers` and `backup` are the commands, `account` tells of one job.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 import typer
 import uvloop
 from rich.console import Console
+from rich.json import JSON
 
 from service.assembly import Records, open_records
-from service.config import Config
+from service.config import Config, LocalConfig, RemoteConfig, SecretConfig
 from service.errors import ConfigurationError, ReelkeeperError
 
 T = TypeVar("T")
+Settings = TypeVar("Settings", Config, SecretConfig, LocalConfig, RemoteConfig)
 
 out = Console()
+err = Console(stderr=True)  # for what is no result: notes, questions and progress
 
 
-def read_config() -> Config:
-    """Return the settings, or end the command and name all that is wrong with them."""
+def read_config(kind: type[Settings]) -> Settings:
+    """Return the settings that a command needs, or end it and name all that is wrong with them."""
     try:
-        return Config.read()
+        return kind.read()
     except ConfigurationError as error:
         fail(*error.mistakes, code=2)
 
 
-def with_records(config: Config, work: Callable[[Records], Awaitable[None]]) -> None:
+def with_records(config: LocalConfig, work: Callable[[Records], Awaitable[None]]) -> None:
     """Open the database of `config` for `work`, as long as it takes."""
 
     async def run() -> None:
@@ -51,5 +60,31 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
 def fail(*sentences: str, code: int = 1) -> NoReturn:
     """End the command with `code`, having told why."""
     for sentence in sentences:
-        typer.echo(f"reelkeeper: {sentence}", err=True)
+        note(sentence)
     raise typer.Exit(code)
+
+
+def note(sentence: str) -> None:
+    """Tell what is no result, beside the output."""
+    typer.echo(f"reelkeeper: {sentence}", err=True)
+
+
+def print_json(console: Console, value: object) -> None:
+    """Print one JSON document, with colours on a terminal; no text in it can steer one."""
+    if not console.is_terminal:
+        typer.echo(json.dumps(value, indent=2))  # in ASCII, which every locale has
+        return
+    shown = json.dumps(value, indent=2, ensure_ascii=False)
+    safe = (each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in shown)
+    console.print(JSON("".join(safe), indent=2, ensure_ascii=False), soft_wrap=True)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask whoever sits at a terminal before something that cannot be undone; a script is not asked."""
+    if not yes and asked() and not typer.confirm(f"{question} Do it?", err=True):
+        fail("nothing was done")
+
+
+def asked() -> bool:
+    """Tell whether somebody can answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
 from service.clock import SystemClock
-from service.commands import fail, read_config
+from service.commands import err, fail, out, print_json, read_config
+from service.commands.account import size
+from service.commands.places import AsJson, here_alone
+from service.commands.progress import Busy
+from service.config import LocalConfig
 from service.db.backup import back_up
 from service.errors import ReelkeeperError
 
@@ -22,26 +24,30 @@ def backup(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The file to make.")],
     *,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    as_json: AsJson = False,
+    url: Annotated[str | None, typer.Option("--url", hidden=True)] = None,
 ) -> None:
-    """Copy the database into a file while the service runs."""
-    config = read_config()
-    terminal = Console(stderr=True)
+    """Copy the database of this machine into a file, while the service runs.
+
+    The copy is one moment of it, checked, and readable by its owner alone. The videos and the secret key are not in it.
+    """
+    here_alone("backup", url)
+    config = read_config(LocalConfig)
     begun = time.monotonic()
     try:
-        with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
-            task = bar.add_task("copying", total=None)
-            size = back_up(
+        with Busy(err, "copying") as busy:
+            copied = back_up(
                 config.database,
                 path,
                 taken_at=SystemClock().now(),
                 overwrite=force,
-                progress=lambda done, pages: bar.update(task, completed=done, total=pages),
+                progress=lambda done, pages: busy.says("copying", done=done, total=pages),
             )
     except (ReelkeeperError, OSError) as error:
         system = isinstance(error, OSError) and error.errno is not None  # which names no way out
         fail(f"{error}; {_ELSEWHERE}" if system else str(error))
-    typer.echo(f"{path.absolute()}: {_readable(size)}, checked, in {time.monotonic() - begun:.1f} s")
-
-
-def _readable(size: int) -> str:
-    return f"{size / 1_000_000:,.1f} MB" if size >= 1_000_000 else f"{size / 1_000:,.0f} kB"  # noqa: PLR2004 - as written
+    seconds = round(time.monotonic() - begun, 1)
+    if as_json:
+        print_json(out, {"object": "backup", "path": str(path.absolute()), "bytes": copied, "seconds": seconds})
+    else:
+        typer.echo(f"{path.absolute()}: {size(copied)}, checked, in {seconds} s")

@@ -1,153 +1,210 @@
-"""`reelkeeper jobs`: what operators see and do, in the database on this machine."""
+"""`reelkeeper jobs list`, `show` and `watch`: what operators see of jobs; what they do with them is in `actions`."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable
-from typing import Annotated, NoReturn
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
 
 import typer
 
-from service.assembly import Records
-from service.commands import fail, out, read_config, with_records
-from service.config import Config
+from service.clock import SystemClock
+from service.commands import err, note, out, print_json
+from service.commands.account import event_line, tell
+from service.commands.desk import Desk, Search, View
+from service.commands.places import AsJson, KeyFile, Url, at_desk
+from service.commands.progress import Busy
 from service.logs import redact
-from service.model import Job, State, is_provider_job_id
-from service.store import Created, OutOfCredits
-from service.tables import print_rows, second
-from service.web.views import Views
+from service.model import ErrorCode, State
+from service.tables import plain, print_rows, second
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Jobs, in the database on this machine.")
+_PAGE = 500
+_ROWS = 1_000  # of a table, which is as wide as the widest of them
+_HEAD = ("id", "state", "provider", "model", "created", "error", "tenant")
+_SPARE = ("tenant", "provider", "model", "created")
+_SPAN = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
+_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_PROVIDERS = ("openrouter", "llmgateway")
+_MOST_REJECTED = 100
 
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Jobs: look at them, and do what has to be done. On this machine, or with --url at a running service.",
+)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's id: job_…")]
 
 
+def _since(text: str) -> int:
+    """Read a moment, or how long ago it was, as unix ms."""
+    if found := _SPAN.fullmatch(text):
+        return SystemClock().now() - int(found[1]) * _UNITS[found[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise typer.BadParameter("must be a span such as 30m, 2h or 3d, or a time such as 2026-11-21T10:00:00Z")
+    return int(moment.timestamp() * 1000)
+
+
 @app.command("list")
-def jobs_list(
+def jobs_list(  # noqa: PLR0913 - each is an option
     state: Annotated[State | None, typer.Option(metavar="STATE", help="Only jobs in this state.")] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(metavar="PROVIDER", help="Only jobs of this provider.", autocompletion=lambda: [*_PROVIDERS]),
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only jobs of this model.")] = None,
     tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Only this tenant's jobs.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many at most.")] = 20,
+    error: Annotated[
+        ErrorCode | None, typer.Option(metavar="CODE", help="Only jobs that ended with this error.")
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(metavar="WORDS", help="Only jobs with these words in prompt, model or metadata, or with this id."),
+    ] = None,
+    since: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SPAN", parser=_since, help="Only jobs made since then: 30m, 2h, 3d, or an RFC 3339 time."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")] = 20,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="Show all of them, whatever --limit says.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    key_file: KeyFile = None,
 ) -> None:
-    """Show the newest jobs; other programs get tab-separated lines."""
+    """List jobs, newest first.
 
-    async def run(records: Records) -> None:
+    A terminal gets a table. Other programs get tab-separated lines: id, state, provider, model, created, error,
+    tenant.
+    """
+    search = Search(state, provider, model, tenant, error, text, since)
+    most = None if every else limit
+    more = at_desk(url, key_file, lambda desk: _list(desk, search, most, _Listing(as_json=as_json)))
+    if more:
+        note(f"the newest {limit} are shown, and there are more: --limit N shows N of them, --all shows all")
+
+
+async def _list(desk: Desk, search: Search, most: int | None, listing: _Listing) -> bool:
+    """Print jobs page by page; return whether there may be more than were wanted."""
+    go_on: str | None = None
+    with Busy(err, "looking for jobs") as busy:
+        while True:
+            left = _PAGE if most is None else min(_PAGE, most - listing.shown)
+            page = await desk.jobs(search, go_on=go_on, limit=left)
+            with busy.aside():
+                listing.add(page.jobs)
+            busy.says(f"looking for jobs, {listing.shown:,} found")
+            go_on = page.go_on
+            if go_on is None or listing.shown == most:
+                break
+    listing.end()
+    return go_on is not None
+
+
+class _Listing:
+    """Prints jobs as they are found: as one JSON array, as a table now and then, or as lines."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.shown = 0
+        self._as_json = as_json
+        self._waiting: list[View] = []
+
+    def add(self, jobs: Sequence[View]) -> None:
+        """Take more jobs."""
+        if self._as_json and not out.is_terminal:
+            for number, job in enumerate(jobs, start=self.shown):
+                print(",\n" if number else "[\n", json.dumps(_discreet(job)), sep="", end="")  # noqa: T201 - a stream
+            self.shown += len(jobs)
+            return
+        self.shown += len(jobs)
+        self._waiting += jobs
+        if not self._as_json and (not out.is_terminal or len(self._waiting) >= _ROWS):
+            self._rows()
+
+    def end(self) -> None:
+        """Print what is left."""
+        if not self._as_json:
+            if self._waiting or not self.shown:
+                self._rows()
+        elif out.is_terminal:
+            print_json(out, [_discreet(job) for job in self._waiting])
+        else:
+            print("\n]" if self.shown else "[]")  # noqa: T201 - the end of the stream
+
+    def _rows(self) -> None:
         rows = []
-        for job in await records.store.jobs(tenant, state=state, limit=limit):
-            code = job.error.code if job.error else ""
-            rows.append((job.id, job.state, job.provider, job.model, second(job.created_at), code))
-        head = ("id", "state", "provider", "model", "created", "error")
-        print_rows(out, head, rows, spare=("provider", "model", "created"), none="no jobs")
-
-    with_records(read_config(), run)
+        for job in self._waiting:
+            code = job["error"]["code"] if job["error"] else ""
+            about = (job["provider"], job["model"], second(job["created_at"]), code, job["tenant"])
+            rows.append((job["id"], job["state"], *about))
+        print_rows(out, _HEAD, rows, spare=_SPARE, none="no jobs")
+        self._waiting = []
 
 
 @app.command("show")
-def jobs_show(job_id: JobId) -> None:
-    """Show one job with its history, as JSON."""
-    config = read_config()
+def jobs_show(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Show one job: how it is, why, what to do, and what happened when.
 
-    async def run(records: Records) -> None:
-        job = await records.store.job(job_id)
-        if job is None:
-            _no_job(job_id, config)
-        views = Views(config.public_url)
-        shown = views.job(job)
-        shown["request"] = redact(
-            shown["request"]
-        )  # it may hold signed addresses, and terminals are copied into tickets
-        events = [views.event(event) for event in await records.store.events(job_id)]
-        out.print_json(json.dumps({**shown, "events": events}))
+    Other programs get JSON: the job as the API has it, with its events, receipts, deliveries and rejected callbacks.
+    """
 
-    with_records(config, run)
+    async def run(desk: Desk) -> tuple[View, dict[str, list[View]]]:
+        job = await desk.job(job_id)
+        found = await asyncio.gather(
+            desk.events(job_id), desk.receipts(job_id), desk.deliveries(job_id), desk.rejected(job_id, _MOST_REJECTED)
+        )
+        return job, dict(zip(("events", "receipts", "deliveries", "rejected"), found, strict=True))
 
-
-@app.command("cancel")
-def jobs_cancel(job_id: JobId) -> None:
-    """Cancel a job that was not submitted yet."""
-    hint = "only a queued job can be cancelled, because the provider makes and bills what was submitted"
-    _change(job_id, lambda records: records.store.cancel(job_id), hint)
+    job, history = at_desk(url, key_file, run)
+    if as_json or not out.is_terminal:
+        print_json(out, {**_discreet(job), **history})
+    else:
+        tell(out, _discreet(job), **history)
 
 
-@app.command("attach")
-def jobs_attach(
-    job_id: JobId,
-    provider_job_id: Annotated[
-        str, typer.Argument(metavar="PROVIDER_JOB_ID", help="The provider's own id of the job.")
-    ],
-) -> None:
-    """Bind an id found at the provider to a job that may be there."""
-    if not is_provider_job_id(provider_job_id):
-        form = "1 to 512 letters, digits or ._~:/- as the provider shows it, for example gen-1a2b3c"
-        fail(f"the provider's id must be {form}", code=2)
-    hint = "only a submission with an unknown outcome can be bound, and only to an id that no other job has"
-    _change(job_id, lambda records: records.store.attach(job_id, provider_job_id), hint)
+@app.command("watch")
+def jobs_watch(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Follow one job until it has ended: exit code 0 when its video is kept, 1 when there is none.
+
+    With --json each event is one line of JSON; other programs get tab-separated lines: time, event, data.
+    """
+
+    async def run(desk: Desk) -> View:
+        before: View | None = None
+        with Busy(err, f"{plain(job_id)}: waiting") as busy:
+            async for event in desk.follow(job_id):
+                with busy.aside():
+                    _print_event(event, before, as_json=as_json)
+                before = event
+                busy.says(f"{plain(job_id)}: {plain(event['type']).removeprefix('job.')}")
+        return await desk.job(job_id)
+
+    job = at_desk(url, key_file, run)
+    why = f" with {job['error']['code']}: {plain(job['error']['message'])}" if job["error"] else ""
+    note(f"{job_id} is {job['state']}{why}")
+    if job["state"] != State.COMPLETED:
+        raise typer.Exit(1)
 
 
-@app.command("remirror")
-def jobs_remirror(job_id: JobId) -> None:
-    """Copy the outputs again of a job that gave them up."""
-    hint = "only a job that failed with output_unavailable can be copied again"
-    _change(job_id, lambda records: records.store.remirror(job_id), hint)
+def _print_event(event: View, before: View | None, *, as_json: bool) -> None:
+    if as_json:
+        line = json.dumps(event)
+    elif out.is_terminal:
+        line = "  ".join(filter(None, map(plain, event_line(event, before))))
+    else:
+        line = f"{event['at']}\t{plain(event['type'])}\t{json.dumps(event['data'])}"
+    print(line, flush=True)  # noqa: T201 - whoever waits for it at the end of a pipe gets it now
 
 
-@app.command("retry")
-def jobs_retry(job_id: JobId) -> None:
-    """Make a new job of one that brought no video; it may cost once more."""
-
-    async def retry(records: Records, job: Job) -> str:
-        made = await records.store.retry(job)
-        if isinstance(made, OutOfCredits):
-            fail(f"the account at {made.provider} is out of credits; add some, and try again after a minute")
-        if not isinstance(made, Created):
-            fail(f"{_is(job)}; only a job that ended without a video can be made again")
-        return f"{made.job.id} is {made.job.state}: a new job like {job_id}"
-
-    _about(job_id, retry)
-
-
-@app.command("redeliver")
-def jobs_redeliver(job_id: JobId) -> None:
-    """Send the newest message about a job to its caller once more."""
-
-    async def redeliver(records: Records, job: Job) -> str:
-        again = await records.deliveries.redeliver(job_id)
-        if again is None:
-            why = "its caller named no address, it has not ended, or it is being told just now"
-            fail(f"{_is(job)}; there is nothing to deliver: {why}")
-        return f"{again.id} is owed to {again.receiver} again"
-
-    _about(job_id, redeliver)
-
-
-def _change(job_id: str, change: Callable[[Records], Awaitable[Job | None]], hint: str) -> None:
-    async def run(records: Records, before: Job) -> str:
-        after = await change(records)
-        if after is None:
-            fail(f"{_is(before)}; {hint}")
-        return f"{job_id} is {after.state}"
-
-    _about(job_id, run)
-
-
-def _about(job_id: str, work: Callable[[Records, Job], Awaitable[str]]) -> None:
-    """Do something with a job, and say what came of it."""
-    config = read_config()
-
-    async def run(records: Records) -> None:
-        job = await records.store.job(job_id)
-        if job is None:
-            _no_job(job_id, config)
-        typer.echo(await work(records, job))
-
-    with_records(config, run)
-
-
-def _is(job: Job) -> str:
-    code = f" ({job.error.code})" if job.error and job.error.code != job.state.value else ""
-    return f"{job.id} is {job.state}{code}"
-
-
-def _no_job(job_id: str, config: Config) -> NoReturn:
-    where = config.database.absolute()
-    fail(f"there is no job {job_id} in {where}; `reelkeeper jobs list` shows the newest")
+def _discreet(job: View) -> dict[str, Any]:
+    """Return a job without what may grant access: terminals are copied into tickets."""
+    return {**job, "request": redact(job["request"])}

@@ -67,7 +67,7 @@ class _Settings(BaseSettings):
         """
         everything = os.environ if environ is None else environ
         given = {name: value.strip() for name, value in everything.items() if value.strip()}
-        mistakes = [*_unknown(given), *cls._mistakes(given)]
+        mistakes = cls._mistakes(given)
         try:
             config = cls.model_validate({"environ": given})
         except ValidationError as error:
@@ -77,9 +77,9 @@ class _Settings(BaseSettings):
         return config
 
     @classmethod
-    def _mistakes(cls, _given: Mapping[str, str]) -> list[str]:
+    def _mistakes(cls, given: Mapping[str, str]) -> list[str]:
         """Return what is wrong with all settings together."""
-        return []
+        return _unknown(given)
 
     @classmethod
     def settings_customise_sources(
@@ -151,6 +151,11 @@ class RemoteConfig(_Settings):
         examples=["rk_and-what-follows"],
         repr=False,
     )
+
+    @classmethod
+    def _mistakes(cls, given: Mapping[str, str]) -> list[str]:
+        # Without a service the settings of this machine are read as well, and say the same.
+        return super()._mistakes(given) if "REELKEEPER_URL" in given else []
 
 
 class Config(SecretConfig):
@@ -254,10 +259,11 @@ class Config(SecretConfig):
 
     @classmethod
     def _mistakes(cls, given: Mapping[str, str]) -> list[str]:
+        mistakes = super()._mistakes(given)
         if any(f"{name.upper()}_API_KEY" in given for name in _PROVIDERS):
-            return []
+            return mistakes
         why = "because no provider is on without its key; for example OPENROUTER_API_KEY=sk-or-v1-and-what-follows"
-        return [f"OPENROUTER_API_KEY or LLMGATEWAY_API_KEY must be set, {why}"]
+        return [*mistakes, f"OPENROUTER_API_KEY or LLMGATEWAY_API_KEY must be set, {why}"]
 
     @field_validator("default_provider")
     @classmethod

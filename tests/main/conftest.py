@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.main.shell import Shell
+from tests.main.shell import LocalDesk, RemoteDesk, Shell
 
 
 @pytest.fixture(autouse=True)
@@ -17,3 +18,14 @@ def _restored(logs_restored: None) -> None:
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path)
+
+
+@pytest.fixture(params=["local", "remote"])
+def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalDesk]:
+    """Both places that commands work at: the database on this machine, and a running service."""
+    if request.param == "local":
+        yield LocalDesk(tmp_path)
+        return
+    remote = RemoteDesk(tmp_path)
+    with remote.served():
+        yield remote

@@ -56,12 +56,37 @@ def test_every_mistake_in_the_settings_is_told_at_once(shell: Shell) -> None:
     assert "did you mean REELKEEPER_DATABASE?" in "\n".join(said)
 
 
+@pytest.mark.parametrize("words", [("serve",), ("check",), ("keys", "delivery-secret")])
+def test_a_command_names_what_it_cannot_be_without(words: tuple[str, ...], shell: Shell) -> None:
+    assert "REELKEEPER_SECRET_KEY must be set" in shell.fails(*words, code=2, REELKEEPER_SECRET_KEY=None)
+
+
 @pytest.mark.parametrize(
     "words",
-    [("check",), ("migrate",), ("keys", "list"), ("keys", "create", "x"), ("jobs", "list"), ("jobs", "show", "x")],
+    [
+        ("migrate",),
+        ("backup", "copy.db"),
+        ("keys", "list"),
+        ("keys", "create", "x"),
+        ("jobs", "list"),
+        ("jobs", "show", "x"),
+        ("callbacks", "rejected"),
+        ("receivers", "list"),
+    ],
 )
-def test_no_command_works_with_wrong_settings(words: tuple[str, ...], shell: Shell) -> None:
-    assert "REELKEEPER_SECRET_KEY must be set" in shell.fails(*words, code=2, REELKEEPER_SECRET_KEY=None)
+def test_a_command_that_needs_the_database_alone_asks_for_nothing_else_and_names_mistakes(
+    words: tuple[str, ...], shell: Shell
+) -> None:
+    nothing: dict[str, str | None] = dict.fromkeys(shell.settings)
+    wrong = {"REELKEEPER_DATABASE": "postgres://x", "REELKEEPER_TYPO": "1"}
+    said = shell.fails(*words, code=2, **{**nothing, **wrong}).splitlines()
+    assert [line.split()[1] for line in said] == ["REELKEEPER_TYPO", "REELKEEPER_DATABASE"]
+
+
+def test_the_secret_of_deliveries_needs_no_more_than_its_key_and_the_database(shell: Shell) -> None:
+    needed = ("REELKEEPER_SECRET_KEY", "REELKEEPER_DATABASE")
+    others: dict[str, str | None] = dict.fromkeys(set(shell.settings) - set(needed))
+    assert shell.run("keys", "delivery-secret", **others).exit_code == 0
 
 
 # The database
@@ -121,12 +146,14 @@ def test_keys_are_listed_without_themselves_and_revoked(shell: Shell) -> None:
     ]
     assert not any(key[3:] in listed.output for key in keys)
 
-    assert shell.run("keys", "revoke", rows[0][0]).stdout == f"{rows[0][0]} is revoked\n"
+    said = shell.run("keys", "revoke", rows[0][0]).stdout
+    assert re.fullmatch(rf"{rows[0][0]} is revoked, since \S+Z\n", said)
     assert [bool(line.split("\t")[5]) for line in shell.run("keys", "list").stdout.splitlines()] == [True, False]
     again = shell.run("keys", "revoke", rows[0][0])
-    assert (again.exit_code, again.stdout) == (0, f"{rows[0][0]} is already revoked\n")
+    assert (again.exit_code, again.stdout) == (0, said)
+    where = shell.folder / "reelkeeper.db"
     said = shell.fails("keys", "revoke", "key_x")
-    assert said == "reelkeeper: there is no key key_x; `reelkeeper keys list` shows them\n"
+    assert said == f"reelkeeper: there is no key key_x in {where}; `reelkeeper keys list` shows them\n"
 
 
 @pytest.mark.parametrize("tenant", ["", "Studio", "a/b", "..", "-a", "a" * 64, "ä", "reelkeeper-check"])

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from service.assembly import Records
-from service.commands import jobs, keys
+from service.commands import jobs, keys, receivers
 from service.model import Artifact, ErrorCode, Job, JobError, Output, Report, Source, State, Status, VideoRequest
 from service.store import Created, NewJob
-from tests.main.shell import Shell
+from tests.main.shell import LocalDesk
 
 JOB_ID = re.compile(r"job_[0-9a-z]{26}")
 
@@ -73,31 +73,31 @@ async def completed(records: Records) -> Job:
     return done
 
 
-def test_jobs_are_listed_as_lines_for_programs(shell: Shell) -> None:
-    first, second = shell.with_records(refused), shell.with_records(queued)
-    result = shell.run("jobs", "list", COLUMNS="40")
+def test_jobs_are_listed_as_lines_for_programs(desk: LocalDesk) -> None:
+    first, second = desk.with_records(refused), desk.with_records(queued)
+    result = desk.run("jobs", "list", COLUMNS="40")
     rows = [line.split("\t") for line in result.stdout.splitlines()]
     assert [row[:4] + row[5:] for row in rows] == [
-        [second.id, "queued", "openrouter", "google/veo-3.1", ""],
-        [first.id, "failed", "openrouter", "google/veo-3.1", "invalid_request"],
+        [second.id, "queued", "openrouter", "google/veo-3.1", "", "studio"],
+        [first.id, "failed", "openrouter", "google/veo-3.1", "invalid_request", "studio"],
     ]
-    assert shell.run("jobs", "list", "--state", "failed").stdout.count("\n") == 1
-    assert shell.run("jobs", "list", "--limit", "1").stdout.count("\n") == 1
-    assert shell.run("jobs", "list", "--tenant", "nobody").stdout == ""
+    assert desk.run("jobs", "list", "--state", "failed").stdout.count("\n") == 1
+    assert desk.run("jobs", "list", "--limit", "1").stdout.count("\n") == 1
+    assert desk.run("jobs", "list", "--tenant", "nobody").stdout == ""
 
 
-def test_jobs_are_listed_by_every_state_and_by_no_other_word(shell: Shell) -> None:
-    assert "'queued'" in shell.fails("jobs", "list", "--state", "nonsense", code=2)
+def test_jobs_are_listed_by_every_state_and_by_no_other_word(desk: LocalDesk) -> None:
+    assert "'queued'" in desk.fails("jobs", "list", "--state", "nonsense", code=2)
     for each in State:
-        assert shell.run("jobs", "list", "--state", each).exit_code == 0
+        assert desk.run("jobs", "list", "--state", each).exit_code == 0
 
 
 @pytest.mark.parametrize("columns", [60, 80, 140])
-def test_ids_are_whole_on_a_narrow_terminal(columns: int, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = shell.with_records(refused)
+def test_ids_are_whole_on_a_narrow_terminal(columns: int, desk: LocalDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = desk.with_records(refused)
     terminal = io.StringIO()
     monkeypatch.setattr(jobs, "out", Console(file=terminal, force_terminal=True, width=columns))
-    assert shell.run("jobs", "list").exit_code == 0
+    assert desk.run("jobs", "list").exit_code == 0
     assert JOB_ID.findall(terminal.getvalue()) == [job.id]
     assert "…" not in terminal.getvalue()
 
@@ -106,7 +106,7 @@ def test_ids_are_whole_on_a_narrow_terminal(columns: int, shell: Shell, monkeypa
 def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """What a terminal of 80 columns shows."""
     screen = io.StringIO()
-    for commands in (jobs, keys):
+    for commands in (jobs, keys, receivers):
         monkeypatch.setattr(commands, "out", Console(file=screen, force_terminal=True, width=80))
     return screen
 
@@ -115,54 +115,56 @@ def lines(terminal: io.StringIO) -> list[str]:
     return Text.from_ansi(terminal.getvalue()).plain.splitlines()
 
 
-def test_a_job_is_one_line_of_80_columns_and_tells_whole_seconds(shell: Shell, terminal: io.StringIO) -> None:
-    job = shell.with_records(unavailable)
-    assert shell.run("jobs", "list").exit_code == 0
+def test_a_job_is_one_line_of_80_columns_and_tells_whole_seconds(desk: LocalDesk, terminal: io.StringIO) -> None:
+    job = desk.with_records(unavailable)
+    assert desk.run("jobs", "list").exit_code == 0
     head, row = (line.split() for line in lines(terminal))
     assert head == ["id", "state", "created", "error"]
     assert (row[0], row[1], row[3]) == (job.id, "failed", "output_unavailable")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row[2])
 
 
-def test_what_there_is_room_for_is_shown(shell: Shell, terminal: io.StringIO) -> None:
-    shell.with_records(lambda records: queued(records, "sora"))
-    assert shell.run("jobs", "list").exit_code == 0
+def test_what_there_is_room_for_is_shown(desk: LocalDesk, terminal: io.StringIO) -> None:
+    desk.with_records(lambda records: queued(records, "sora"))
+    assert desk.run("jobs", "list").exit_code == 0
     assert lines(terminal)[0].split() == ["id", "state", "model", "created", "error"]
 
 
-def test_a_key_is_one_line_of_80_columns(shell: Shell, terminal: io.StringIO) -> None:
+def test_a_key_is_one_line_of_80_columns(desk: LocalDesk, terminal: io.StringIO) -> None:
     for name in ("my-backend", "ops"):
-        assert shell.run("keys", "create", name).exit_code == 0
-    assert shell.run("keys", "list").exit_code == 0
+        assert desk.run("keys", "create", name).exit_code == 0
+    assert desk.run("keys", "list").exit_code == 0
     head, *rows = (line.split() for line in lines(terminal))
     assert head == ["id", "name", "tenant", "role", "revoked"]
-    assert [row[1:] for row in rows] == [["my-backend", "default", "caller"], ["ops", "default", "caller"]]
+    assert [row[1:] for row in rows][-2:] == [["my-backend", "default", "caller"], ["ops", "default", "caller"]]
 
 
-def test_an_empty_list_says_so_on_a_terminal_alone(shell: Shell, terminal: io.StringIO) -> None:
-    assert shell.run("jobs", "list").exit_code == shell.run("keys", "list").exit_code == 0
-    assert lines(terminal) == ["no jobs", "no keys; `reelkeeper keys create NAME` makes one"]
+def test_an_empty_list_says_so_on_a_terminal_alone(desk: LocalDesk, terminal: io.StringIO) -> None:
+    assert desk.run("jobs", "list").exit_code == desk.run("receivers", "list").exit_code == 0
+    assert lines(terminal) == ["no jobs", "every receiver takes what it is told"]
+    assert desk.run("jobs", "list", "--json").exit_code == 0
+    assert lines(terminal)[2:] == ["[]"]
 
 
-def test_what_a_caller_named_cannot_steer_a_terminal(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    shell.with_records(lambda records: queued(records, "[/]\x1b]0;title\x07\tmodel"))
-    plain = shell.run("jobs", "list").stdout
+def test_what_a_caller_named_cannot_steer_a_terminal(desk: LocalDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.with_records(lambda records: queued(records, "[/]\x1b]0;title\x07\tmodel"))
+    plain = desk.run("jobs", "list").stdout
     terminal = io.StringIO()
     monkeypatch.setattr(jobs, "out", Console(file=terminal, force_terminal=True, width=140))
-    assert shell.run("jobs", "list").exit_code == 0
+    assert desk.run("jobs", "list").exit_code == 0
     for shown in (plain, terminal.getvalue()):
         assert "[/]\ufffd]0;title\ufffd\ufffdmodel" in shown
         assert "\x1b]" not in shown
 
 
-def test_a_job_is_shown_with_its_history_as_json(shell: Shell) -> None:
-    job = shell.with_records(running)
-    shown = json.loads(shell.run("jobs", "show", job.id, COLUMNS="40").stdout)
+def test_a_job_is_shown_with_its_history_as_json(desk: LocalDesk) -> None:
+    job = desk.with_records(running)
+    shown = json.loads(desk.run("jobs", "show", job.id, COLUMNS="40").stdout)
     assert (shown["id"], shown["state"], shown["provider_job_id"]) == (job.id, "running", "gen-1")
     assert [event["type"] for event in shown["events"]] == ["job.queued", "job.submitting", "job.running"]
 
 
-def test_what_a_caller_gave_in_confidence_is_not_shown(shell: Shell) -> None:
+def test_what_a_caller_gave_in_confidence_is_not_shown(desk: LocalDesk) -> None:
     async def made(records: Records) -> Job:
         request = VideoRequest(
             model="m",
@@ -174,89 +176,91 @@ def test_what_a_caller_gave_in_confidence_is_not_shown(shell: Shell) -> None:
         assert isinstance(created, Created)
         return created.job
 
-    said = shell.run("jobs", "show", shell.with_records(made).id).stdout
+    said = desk.run("jobs", "show", desk.with_records(made).id).stdout
     assert json.loads(said)["request"]["first_frame"] == "https://bucket.example/a.png?…"
     assert "canary" not in said
 
 
 @pytest.mark.parametrize("words", [("show",), ("cancel",), ("attach", "gen-1"), ("remirror",)])
-def test_a_job_that_is_not_there_is_told(words: tuple[str, ...], shell: Shell) -> None:
-    said = shell.fails("jobs", words[0], "job_[red]nope", *words[1:])
-    where = shell.folder / "reelkeeper.db"
-    assert said == f"reelkeeper: there is no job job_[red]nope in {where}; `reelkeeper jobs list` shows the newest\n"
+def test_a_job_that_is_not_there_is_told(words: tuple[str, ...], desk: LocalDesk) -> None:
+    said = desk.fails("jobs", words[0], "job_[red]nope", *words[1:])
+    said_of = f"there is no job job_[red]nope {desk.where}; `reelkeeper jobs list` shows the newest"
+    assert said == f"reelkeeper: {said_of}\n"
+    unknown = "job_" + "0" * 26
+    assert f"there is no job {unknown} {desk.where}" in desk.fails("jobs", words[0], unknown, *words[1:])
 
 
-def test_a_queued_job_is_cancelled_once(shell: Shell) -> None:
-    job = shell.with_records(queued)
-    assert shell.run("jobs", "cancel", job.id).stdout == f"{job.id} is cancelled\n"
-    said = shell.fails("jobs", "cancel", job.id)
-    assert said.startswith(f"reelkeeper: {job.id} is cancelled; only a queued job can be cancelled, because ")
+def test_a_queued_job_is_cancelled_once(desk: LocalDesk) -> None:
+    job = desk.with_records(queued)
+    said = desk.run("jobs", "cancel", job.id).stdout
+    assert said == f"{job.id} is cancelled: The job was cancelled before it was submitted; nothing is billed.\n"
+    assert desk.run("jobs", "cancel", job.id).stdout == said
 
 
-def test_a_submitted_job_is_not_cancelled(shell: Shell) -> None:
-    job = shell.with_records(running)
-    said = shell.fails("jobs", "cancel", job.id)
-    assert said.startswith(f"reelkeeper: {job.id} is running; only a queued job can be cancelled, because ")
+def test_a_submitted_job_is_not_cancelled(desk: LocalDesk) -> None:
+    job = desk.with_records(running)
+    said = desk.fails("jobs", "cancel", job.id)
+    assert said.startswith(f"reelkeeper: {job.id}: openrouter has the job, has no way to cancel it and bills it")
     assert "gen-1" not in said
-    assert state(shell, job) == "running"
+    assert state(desk, job) == "running"
 
 
-def state(shell: Shell, job: Job) -> str:
-    return str(json.loads(shell.run("jobs", "show", job.id).stdout)["state"])
+def state(desk: LocalDesk, job: Job) -> str:
+    return str(json.loads(desk.run("jobs", "show", job.id).stdout)["state"])
 
 
-def test_an_unknown_outcome_is_bound_to_the_id_that_an_operator_found(shell: Shell) -> None:
-    job = shell.with_records(in_doubt)
-    assert shell.run("jobs", "attach", job.id, "gen-found").stdout == f"{job.id} is running\n"
-    shown = json.loads(shell.run("jobs", "show", job.id).stdout)
+def test_an_unknown_outcome_is_bound_to_the_id_that_an_operator_found(desk: LocalDesk) -> None:
+    job = desk.with_records(in_doubt)
+    assert desk.run("jobs", "attach", job.id, "gen-found").stdout == f"{job.id} is running\n"
+    shown = json.loads(desk.run("jobs", "show", job.id).stdout)
     assert shown["provider_job_id"] == "gen-found"
-    said = shell.fails("jobs", "attach", job.id, "gen-other")
-    assert f"{job.id} is running; only a submission with an unknown" in said
+    said = desk.fails("jobs", "attach", job.id, "gen-other")
+    assert f"{job.id}: The job is bound to gen-found, which is for good" in said
 
 
-def test_an_id_of_another_job_is_not_bound(shell: Shell) -> None:
-    shell.with_records(running)
-    job = shell.with_records(in_doubt)
-    said = shell.fails("jobs", "attach", job.id, "gen-1")
-    assert f"{job.id} is submitting; " in said
-    assert "only to an id that no other job has" in said
+def test_an_id_of_another_job_is_not_bound(desk: LocalDesk) -> None:
+    desk.with_records(running)
+    job = desk.with_records(in_doubt)
+    said = desk.fails("jobs", "attach", job.id, "gen-1")
+    assert f"{job.id}: Another job is bound to gen-1 already" in said
+    assert state(desk, job) == "submitting"
 
 
-@pytest.mark.parametrize("made", [queued, refused])
-def test_a_known_outcome_is_not_bound(made: Callable[[Records], Awaitable[Job]], shell: Shell) -> None:
-    job = shell.with_records(made)
-    assert "only a submission with an unknown outcome can be bound" in shell.fails("jobs", "attach", job.id, "gen-9")
+@pytest.mark.parametrize(("made", "why"), [(queued, "was never submitted"), (refused, "an unknown outcome")])
+def test_a_known_outcome_is_not_bound(made: Callable[[Records], Awaitable[Job]], why: str, desk: LocalDesk) -> None:
+    job = desk.with_records(made)
+    assert why in desk.fails("jobs", "attach", job.id, "gen-9")
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "gen 1", "gen-1\n", "ä", "gen?1", "..", "x" * 513])
-def test_an_id_that_no_provider_gives_is_not_bound(wrong: str, shell: Shell) -> None:
-    job = shell.with_records(in_doubt)
-    assert "1 to 512 letters, digits or ._~:/-" in shell.fails("jobs", "attach", job.id, wrong, code=2)
-    assert state(shell, job) == "submitting"
+def test_an_id_that_no_provider_gives_is_not_bound(wrong: str, desk: LocalDesk) -> None:
+    job = desk.with_records(in_doubt)
+    assert "1 to 512 letters, digits or ._~:/-" in desk.fails("jobs", "attach", job.id, wrong, code=2)
+    assert state(desk, job) == "submitting"
 
 
-def test_an_output_that_was_given_up_is_copied_again(shell: Shell) -> None:
-    job = shell.with_records(unavailable)
-    assert shell.run("jobs", "remirror", job.id).stdout == f"{job.id} is mirroring\n"
-    said = shell.fails("jobs", "remirror", job.id)
-    assert f"{job.id} is mirroring; only a job that failed with output_un" in said
+def test_an_output_that_was_given_up_is_copied_again(desk: LocalDesk) -> None:
+    job = desk.with_records(unavailable)
+    assert desk.run("jobs", "remirror", job.id).stdout == f"{job.id} is mirroring\n"
+    said = desk.fails("jobs", "remirror", job.id)
+    assert f"{job.id}: The job is mirroring; only the video of a job that is failed with output_un" in said
 
 
 @pytest.mark.parametrize("made", [queued, refused, completed])
-def test_nothing_else_is_copied_again(made: Callable[[Records], Awaitable[Job]], shell: Shell) -> None:
-    job = shell.with_records(made)
-    assert "only a job that failed with output_unavailable" in shell.fails("jobs", "remirror", job.id)
-    assert state(shell, job) == job.state
+def test_nothing_else_is_copied_again(made: Callable[[Records], Awaitable[Job]], desk: LocalDesk) -> None:
+    job = desk.with_records(made)
+    assert "only the video of a job that is failed with output_unavailable" in desk.fails("jobs", "remirror", job.id)
+    assert state(desk, job) == job.state
 
 
-def test_a_reader_that_goes_away_is_no_error_to_speak_of(shell: Shell) -> None:
-    shell.with_records(queued)
+def test_a_reader_that_goes_away_is_no_error_to_speak_of(desk: LocalDesk) -> None:
+    desk.with_records(queued)
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
         [sys.executable, "-m", "service", "jobs", "list"],
-        cwd=shell.folder,
-        env=shell.environment(),
+        cwd=desk.folder,
+        env=desk.environment(),
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
@@ -266,24 +270,24 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(shell: Shell) -> None:
     assert done.stderr == ""
 
 
-def test_a_job_that_brought_no_video_is_made_again(shell: Shell) -> None:
-    job = shell.with_records(refused)
-    said = shell.run("jobs", "retry", job.id).stdout
+def test_a_job_that_brought_no_video_is_made_again(desk: LocalDesk) -> None:
+    job = desk.with_records(refused)
+    said = desk.run("jobs", "retry", job.id).stdout
     new_id = JOB_ID.findall(said)[0]
     assert said == f"{new_id} is queued: a new job like {job.id}\n"
-    again = shell.with_records(lambda records: records.store.job(new_id))
+    again = desk.with_records(lambda records: records.store.job(new_id))
     assert again is not None
     assert (again.retry_of, again.request) == (job.id, job.request)
 
 
-def test_a_job_that_goes_on_is_not_made_again(shell: Shell) -> None:
-    job = shell.with_records(queued)
-    assert "only a job that ended without a video" in shell.fails("jobs", "retry", job.id)
+def test_a_job_that_goes_on_is_not_made_again(desk: LocalDesk) -> None:
+    job = desk.with_records(queued)
+    assert "only a job that ended without one can be asked for again" in desk.fails("jobs", "retry", job.id)
 
 
-def test_a_caller_who_named_no_address_is_told_nothing(shell: Shell) -> None:
-    job = shell.with_records(refused)
-    assert "its caller named no address" in shell.fails("jobs", "redeliver", job.id)
+def test_a_caller_who_named_no_address_is_told_nothing(desk: LocalDesk) -> None:
+    job = desk.with_records(refused)
+    assert "has no notify_url" in desk.fails("jobs", "redeliver", job.id)
 
 
 async def told(records: Records) -> Job:
@@ -297,9 +301,9 @@ async def told(records: Records) -> Job:
     return ended
 
 
-def test_a_message_is_sent_once_more(shell: Shell) -> None:
-    job = shell.with_records(told)
-    said = shell.run("jobs", "redeliver", job.id).stdout
+def test_a_message_is_sent_once_more(desk: LocalDesk) -> None:
+    job = desk.with_records(told)
+    said = desk.run("jobs", "redeliver", job.id).stdout
     assert said == f"evt_{job.id} is owed to https://backend.example.com:443 again\n"
-    [(delivery, _)] = shell.with_records(lambda records: records.deliveries.of(job.id))
+    [(delivery, _)] = desk.with_records(lambda records: records.deliveries.of(job.id))
     assert delivery.state == "pending"

@@ -110,6 +110,8 @@ def test_check_ends_with_1_when_something_is_ill(shell: Shell) -> None:
         ("ok", "database"),
         ("ok", "storage"),
         ("FAIL", "public URL"),
+        ("ok", "jobs"),
+        ("ok", "callbacks"),
     ]
 
 
@@ -121,7 +123,7 @@ def test_check_ends_with_0_when_the_service_is_well(shell: Shell) -> None:
         log_line(process, "serve.started")
         result = shell.run("check", **settings)
     assert result.exit_code == 0
-    assert [line[:4] for line in result.stdout.splitlines()] == ["ok  ", "note", *["ok  "] * 3]
+    assert [line[:4] for line in result.stdout.splitlines()] == ["ok  ", "note", *["ok  "] * 5]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,212 @@
+"""A job as people read it at a terminal: how it is, why, what to do, and what happened when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from service.commands.desk import View
+from service.model import ErrorCode, State
+from service.tables import STYLES, plain, second
+
+_LONGEST_PROMPT = 2_000
+_LONGEST_DETAIL = 300
+_RETRY = "reelkeeper jobs retry {id}"
+_ASK_AGAIN = f"ask for it again: {_RETRY}"
+_WAITS = {
+    State.QUEUED: "it is submitted as soon as {provider} takes it; reelkeeper check tells what is overdue",
+    State.SUBMITTING: "nobody knows yet whether {provider} has it; a callback tells, or its deadline ends it. "
+    "If you find it there: reelkeeper jobs attach {id} PROVIDER_JOB_ID",
+    State.RUNNING: "{provider} has it; a callback or a poll tells how it ends",
+    State.MIRRORING: "{provider} has finished it, and it is being copied into storage",
+}
+_ADVICE = {
+    ErrorCode.INVALID_REQUEST: "its caller corrects the request, and creates a new job",
+    ErrorCode.UNSUPPORTED_MODEL: "its caller chooses a model of GET /v1/models, and creates a new job",
+    ErrorCode.CONTENT_POLICY: "its caller changes prompt or references, and creates a new job",
+    ErrorCode.PROVIDER_AUTH: f"set a valid API key of {{provider}}, restart the service, then {_ASK_AGAIN}",
+    ErrorCode.PROVIDER_CREDITS: f"add credits at {{provider}}, then {_ASK_AGAIN}",
+    ErrorCode.RATE_LIMITED: f"wait a few minutes, then {_ASK_AGAIN}",
+    ErrorCode.PROVIDER_UNAVAILABLE: f"wait until {{provider}} is well, then {_ASK_AGAIN}",
+    ErrorCode.PROVIDER_FAILED: f"{_ASK_AGAIN}; if it fails again, ask {{provider}} with its id of the job",
+    ErrorCode.TIMED_OUT: f"look the job up at {{provider}}, because another one may cost once more; then {_ASK_AGAIN}",
+    ErrorCode.EXPIRED: f"find out what held it up (reelkeeper check), then {_ASK_AGAIN}",
+    ErrorCode.CANCELLED: f"nothing; if the video is wanted after all, {_ASK_AGAIN}",
+    ErrorCode.SUBMISSION_UNKNOWN: "look for it at {provider}. If it is there: reelkeeper jobs attach {id} "
+    f"PROVIDER_JOB_ID; if it is surely not there: {_RETRY}",
+    ErrorCode.OUTPUT_UNAVAILABLE: "while {provider} still has the video: reelkeeper jobs remirror {id}; "
+    f"a new one is paid for: {_RETRY}",
+    ErrorCode.INTERNAL: f"look into the service's log beside the job's id and report it, then {_ASK_AGAIN}",
+}
+
+
+def what_to_do(job: View) -> str:
+    """Return what an operator does about a job, or what the job waits for."""
+    state, error = State(job["state"]), job["error"]
+    if error is not None:
+        advice = _ADVICE[ErrorCode(error["code"])]
+    elif state.final:
+        advice = "nothing: the video is kept"
+    else:
+        advice = _WAITS[state]
+    return advice.format(id=job["id"], provider=job["provider"])
+
+
+def tell(
+    console: Console,
+    job: View,
+    *,
+    events: Sequence[View],
+    receipts: Sequence[View],
+    deliveries: Sequence[View],
+    rejected: Sequence[View],
+) -> None:
+    """Print a job and all that is known of it."""
+    console.print(Text(job["id"], "bold"), Text(job["state"], f"bold {STYLES[job['state']]}"))
+    _pairs(console, _facts(job))
+    _section(console, "What happened", _timeline(events))
+    if receipts or rejected:
+        _section(console, "Callbacks", [*map(_receipt, receipts), *map(_rejection, rejected)])
+    if deliveries:
+        _section(console, "What its caller was told", [row for each in deliveries for row in _delivery(each)])
+    if job["artifacts"]:
+        _section(console, "What is kept", [row for each in job["artifacts"] for row in _artifact(each)])
+
+
+def event_line(event: View, before: View | None) -> tuple[str, str, str, str]:
+    """Return an event as time, gap to the one before it, type, and what else it says."""
+    gap = "" if before is None else f"+{span(_ms(event['at']) - _ms(before['at']))}"
+    return event["at"][:23], gap, event["type"], _details(event["data"])
+
+
+def span(milliseconds: float) -> str:
+    """Return a duration as people say it, "3.2 s", "4 min 10 s", "2 h 5 min"."""
+    seconds = milliseconds / 1000
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"  # noqa: PLR2004 - two days
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people say it."""
+    return f"{count / 1_000_000:,.1f} MB" if count >= 1_000_000 else f"{count / 1_000:,.0f} kB"  # noqa: PLR2004 - as written
+
+
+def _facts(job: View) -> Iterator[tuple[str, str]]:
+    error = job["error"]
+    if error is not None:
+        yield "why", f"{error['code']}: {error['message']}"
+        said = ": ".join(filter(None, (error["provider_code"], error["provider_message"])))
+        if said:
+            yield "provider's words", said
+        yield "billed", {"yes": "yes", "no": "no"}.get(error["billable"], "nobody knows")
+    yield "what to do", what_to_do(job)
+    named = ", ".join(filter(None, (job["provider_job_id"], job["provider_status"])))
+    yield "provider", job["provider"] + (f" ({named})" if named else "")
+    yield "model", job["model"]
+    request: Mapping[str, Any] = job["request"]
+    if prompt := request.get("prompt"):
+        yield "prompt", _cut(prompt, _LONGEST_PROMPT)
+    asked = {name: value for name, value in request.items() if name not in ("prompt", "model")}
+    if asked:
+        yield "asked for", _details(asked)
+    yield "tenant", job["tenant"]
+    if job["metadata"]:
+        yield "metadata", _details(job["metadata"])
+    yield "created", second(job["created_at"])
+    if job["finished_at"] is not None:
+        took = span(_ms(job["finished_at"]) - _ms(job["created_at"]))
+        yield "finished", f"{second(job['finished_at'])}, after {took}"
+    if job["cost"] is not None:
+        yield "cost", f"{job['cost']:.4f} USD"
+    if job["retry_of"] is not None:
+        yield "retry of", job["retry_of"]
+    if job["notify_url"] is not None:
+        yield "tells", job["notify_url"]
+
+
+def _timeline(events: Sequence[View]) -> Iterator[Sequence[str]]:
+    before: View | None = None
+    for event in events:
+        yield event_line(event, before)
+        before = event
+
+
+def _receipt(receipt: View) -> Sequence[str]:
+    times = f"{receipt['times']} times" if receipt["times"] > 1 else ""
+    return receipt["first_at"][:23], receipt["verdict"], receipt["provider_status"], times
+
+
+def _rejection(rejection: View) -> Sequence[str]:
+    times = f"{rejection['times']} times: " if rejection["times"] > 1 else ""
+    return rejection["last_at"][:23], "rejected", rejection["reason"], f"{times}{rejection['message']}"
+
+
+def _delivery(delivery: View) -> Iterator[Sequence[str]]:
+    yield delivery["created_at"][:23], delivery["state"], delivery["event"], delivery["receiver"]
+    for each in delivery["attempts"]:
+        outcome = f"answered {each['status']}" if each["status"] else (each["error"] or "no answer")
+        said = _cut(" ".join((each["answer"] or "").split()), _LONGEST_DETAIL)
+        yield each["at"][:23], f"attempt {each['number']}", outcome, f"in {span(each['duration_ms'])} {said}".rstrip()
+
+
+def _artifact(artifact: View) -> Iterator[Sequence[str]]:
+    shows = f"{artifact['width']} x {artifact['height']}" if artifact["width"] else ""
+    lasts = f"{artifact['duration']:.1f} s" if artifact["duration"] else ""
+    about = ", ".join(filter(None, (size(artifact["bytes"]), artifact["content_type"], shows, lasts)))
+    yield f"video {artifact['index']}", about
+    yield "", f"SHA-256 {artifact['sha256']}"
+    yield "", artifact["url"]
+
+
+def _details(data: Mapping[str, Any]) -> str:
+    found = []
+    for name, value in data.items():
+        if value is not None:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            found.append(f"{name}={_cut(text, _LONGEST_DETAIL)}")
+    return " ".join(found)
+
+
+def _pairs(console: Console, pairs: Iterator[tuple[str, str]]) -> None:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in pairs:
+        grid.add_row(Text(name, "bold"), _lines(text))
+    console.print(grid)
+
+
+def _section(console: Console, title: str, rows: Iterator[Sequence[str]] | Sequence[Sequence[str]]) -> None:
+    console.print()
+    console.print(Text(title, "bold"))
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for cells in rows:
+        for _ in range(len(cells) - len(grid.columns)):
+            grid.add_column(overflow="fold")
+        grid.add_row(*(Text(plain(cell)) for cell in cells))
+    for column in grid.columns[:-1]:
+        column.no_wrap = True
+    console.print(grid)
+
+
+def _lines(text: str) -> Text:
+    return Text("\n".join(map(plain, text.splitlines())))
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _ms(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp() * 1000

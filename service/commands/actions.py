@@ -1,0 +1,102 @@
+"""`reelkeeper jobs cancel`, `retry`, `attach`, `remirror` and `redeliver`: what operators do with a job."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+
+from service.commands import confirm, fail, out, print_json
+from service.commands.desk import Desk, View
+from service.commands.jobs import JobId, app
+from service.commands.places import AsJson, KeyFile, Url, Yes, at_desk
+from service.model import is_provider_job_id
+from service.tables import plain
+from service.web.acting import PROVIDER_JOB_ID
+
+__all__ = ["app"]  # with these commands beside those that look
+
+
+@app.command("cancel")
+def jobs_cancel(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Cancel a job that was not submitted yet, or ask its provider to, where it can be asked.
+
+    On this machine no provider is asked; with --url the service asks.
+    """
+
+    def said(job: View) -> str:
+        return f"{job['id']} is {job['state']}: {job['cancellation']['message']}"
+
+    _do(url, key_file, lambda desk: desk.cancel(job_id), said, as_json=as_json)
+
+
+@app.command("retry")
+def jobs_retry(
+    job_id: JobId, *, yes: Yes = False, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None
+) -> None:
+    """Make a new job of one that brought no video; it may cost once more."""
+    confirm(f"A new job like {plain(job_id)} may cost once more.", yes=yes)
+
+    def said(job: View) -> str:
+        return f"{job['id']} is {job['state']}: a new job like {job_id}"
+
+    _do(url, key_file, lambda desk: desk.retry(job_id), said, as_json=as_json)
+
+
+@app.command("attach")
+def jobs_attach(
+    job_id: JobId,
+    provider_job_id: Annotated[
+        str, typer.Argument(metavar="PROVIDER_JOB_ID", help="The provider's own id of the job, as it shows it.")
+    ],
+    *,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    key_file: KeyFile = None,
+) -> None:
+    """Bind an id that you found at the provider to a job whose submission has an unknown outcome.
+
+    The provider is asked about it at once. It cannot be undone.
+    """
+    if not is_provider_job_id(provider_job_id):
+        fail(f"the provider's id must be {PROVIDER_JOB_ID}", code=2)
+    confirm(f"{plain(job_id)} will be {provider_job_id} for good; this cannot be undone.", yes=yes)
+    _do(url, key_file, lambda desk: desk.attach(job_id, provider_job_id), _is, as_json=as_json)
+
+
+@app.command("remirror")
+def jobs_remirror(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Copy the video again of a job that failed with output_unavailable; it is tried for a day."""
+    _do(url, key_file, lambda desk: desk.remirror(job_id), _is, as_json=as_json)
+
+
+@app.command("redeliver")
+def jobs_redeliver(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Send the newest message about a job to its caller once more."""
+
+    def said(delivery: View) -> str:
+        return f"{delivery['id']} is owed to {plain(delivery['receiver'])} again"
+
+    _do(url, key_file, lambda desk: desk.redeliver(job_id), said, as_json=as_json)
+
+
+def _is(job: View) -> str:
+    return f"{job['id']} is {job['state']}"
+
+
+def _do(
+    url: str | None,
+    key_file: str | None,
+    act: Callable[[Desk], Awaitable[View]],
+    said: Callable[[View], str],
+    *,
+    as_json: bool,
+) -> None:
+    """Do something with a job, and say what came of it."""
+    done = at_desk(url, key_file, act)
+    if as_json:
+        print_json(out, done)
+    else:
+        typer.echo(said(done))

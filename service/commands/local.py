@@ -1,0 +1,179 @@
+"""The desk at the database on this machine; what changes there is seen by a service that runs beside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from service.assembly import Records
+from service.clock import Clock
+from service.commands.desk import DeskError, Page, Search, View, no_job, no_key
+from service.model import Job
+from service.store import Created, OutOfCredits, Wanted
+from service.web.acting import Acting
+from service.web.callers import is_job_id
+from service.web.creating import Creating, why_not_retriable
+from service.web.keys import KeyBody, create_key, key_view
+from service.web.receivers import receiver_meant, receiver_view, redeliver_all
+from service.web.refusals import RefusalError
+from service.web.rejections import rejection_view
+from service.web.views import Views
+
+_LOOK_SECONDS = 1.0
+_MOST_RECEIVERS = 1_000
+
+
+class LocalDesk:
+    """Works with `records`. `pause` waits between two looks at a job that is followed."""
+
+    def __init__(
+        self,
+        records: Records,
+        *,
+        views: Views,
+        database: str,
+        clock: Clock,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.where = f"in {database}"
+        self._records = records
+        self._views = views
+        self._pause = pause
+        self._acting = Acting(
+            store=records.store,
+            deliveries=records.deliveries,
+            creating=Creating(records.store, clock, records.ids),
+            providers={},  # none is asked from here
+            views=views,
+        )
+
+    async def jobs(self, search: Search, *, go_on: str | None, limit: int) -> Page:
+        """Return a page of jobs, as many as `limit` or fewer; `go_on` continues after the page before."""
+        wanted = Wanted(
+            state=search.state,
+            provider=search.provider,
+            model=search.model,
+            error=search.error,
+            text=search.text,
+            created_after=search.created_after,
+        )
+        found = await self._records.store.find(search.tenant, wanted, before_id=go_on, limit=limit)
+        return Page([self._views.job(job) for job in found.jobs], found.go_on)
+
+    async def job(self, job_id: str) -> View:
+        """Return a job."""
+        return self._views.job(await self._job(job_id))
+
+    async def events(self, job_id: str) -> list[View]:
+        """Return what happened to a job, oldest first."""
+        return [self._views.event(each) for each in await self._records.store.events(job_id)]
+
+    async def follow(self, job_id: str) -> AsyncIterator[View]:
+        """Yield what happened to a job, and what happens, until the job has ended."""
+        after = 0
+        while True:
+            job = await self._job(job_id)  # before its events, so that what ended it is among them
+            for event in await self._records.store.events(job_id, after):
+                after = event.id
+                yield self._views.event(event)
+            if job.state.final:
+                return
+            await self._pause(_LOOK_SECONDS)
+
+    async def receipts(self, job_id: str) -> list[View]:
+        """Return the genuine callbacks about a job, oldest first."""
+        return [self._views.receipt(each) for each in await self._records.store.receipts(job_id)]
+
+    async def deliveries(self, job_id: str) -> list[View]:
+        """Return what a job's caller was told, with every attempt, oldest first."""
+        owed = await self._records.deliveries.of(job_id)
+        return [self._views.delivery(delivery, attempts) for delivery, attempts in owed]
+
+    async def cancel(self, job_id: str) -> View:
+        """Cancel a job; return it with its `cancellation`, which says what that meant."""
+        with _refusals(job_id):
+            done = await self._acting.cancel(await self._job(job_id))
+        said = {"outcome": "asked_provider" if done.asked else "cancelled", "message": done.message}
+        return {**self._views.job(done.job), "cancellation": said}
+
+    async def retry(self, job_id: str) -> View:
+        """Return a new job like one that brought no video."""
+        job = await self._job(job_id)
+        made = await self._records.store.retry(job)
+        if isinstance(made, OutOfCredits):
+            said = f"the account at {made.provider} is out of credits; add some, and try again after a minute"
+            raise DeskError(f"{job_id}: {said}", "provider_credits")
+        if not isinstance(made, Created):
+            raise DeskError(f"{job_id}: {why_not_retriable(await self._job(job_id))}", "cannot_retry")
+        return self._views.job(made.job)
+
+    async def attach(self, job_id: str, provider_job_id: str) -> View:
+        """Bind a provider's id to a job; return the job."""
+        with _refusals(job_id):
+            return self._views.job(await self._acting.attach(await self._job(job_id), provider_job_id))
+
+    async def remirror(self, job_id: str) -> View:
+        """Have a job's output copied again; return the job."""
+        with _refusals(job_id):
+            return self._views.job(await self._acting.remirror(await self._job(job_id), source="operator"))
+
+    async def redeliver(self, job_id: str) -> View:
+        """Have the newest message about a job sent again; return the delivery."""
+        with _refusals(job_id):
+            again = await self._acting.redeliver(await self._job(job_id))
+        before = [attempts for each, attempts in await self._records.deliveries.of(job_id) if each.id == again.id]
+        return self._views.delivery(again, before[0] if before else [])
+
+    async def rejected(self, job_id: str | None, limit: int) -> list[View]:
+        """Return rejected callbacks, newest first."""
+        return [rejection_view(each) for each in await self._records.rejections.page(job_id=job_id, limit=limit)]
+
+    async def receivers(self, limit: int) -> list[View]:
+        """Return the receivers that do not take what they are told."""
+        return [receiver_view(each) for each in await self._records.deliveries.failing(None, limit=limit)]
+
+    async def redeliver_all(self, receiver: str, tenant: str | None) -> View:
+        """Owe a receiver again all that was given up; return how much that is."""
+        receiver = receiver_meant(receiver)
+        if tenant is None:
+            failing = await self._records.deliveries.failing(None, limit=_MOST_RECEIVERS)
+            tenants = [each.tenant for each in failing if each.receiver == receiver]
+            if len(tenants) > 1:
+                raise DeskError(f"{receiver} fails for several tenants: name one of {', '.join(tenants)}", "tenant")
+            tenant = tenants[0] if tenants else None
+        with _refusals(receiver):
+            redelivered = await redeliver_all(self._records.deliveries, tenant, receiver)
+        return {"object": "redelivery", "tenant": tenant, "receiver": receiver, "redelivered": redelivered}
+
+    async def keys(self) -> list[View]:
+        """Return every API key, oldest first, without the keys themselves."""
+        return [key_view(each) for each in await self._records.keys.all()]
+
+    async def create_key(self, wanted: KeyBody) -> View:
+        """Make an API key; return it with the `key` itself, this once."""
+        made, secret = await create_key(self._records.keys, wanted)
+        return {**key_view(made), "key": secret}
+
+    async def revoke_key(self, key_id: str) -> View:
+        """Make an API key useless; return it."""
+        key = await self._records.keys.revoke(key_id)
+        key = key or next((each for each in await self._records.keys.all() if each.id == key_id), None)
+        if key is None:
+            raise no_key(key_id, self.where)
+        return key_view(key)
+
+    async def _job(self, job_id: str) -> Job:
+        job = await self._records.store.job(job_id) if is_job_id(job_id) else None
+        if job is None:
+            raise no_job(job_id, self.where)
+        return job
+
+
+@contextmanager
+def _refusals(about: str) -> Iterator[None]:
+    """Tell a refusal of the API's in its own words."""
+    try:
+        yield
+    except RefusalError as error:
+        raise DeskError(f"{about}: {error.message}", error.code) from None

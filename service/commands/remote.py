@@ -1,0 +1,307 @@
+"""The desk at a running service: asked over HTTP, with an API key that goes to that service alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from service.commands.desk import DeskError, Page, Search, View, no_job, no_key
+from service.outbound import Answer, ask, reason
+from service.web.callers import is_job_id
+from service.web.filters import EVERY_TENANT
+from service.web.keys import KeyBody
+
+_SECONDS = 60.0
+_LARGEST_ANSWER = 67_108_864  # bytes: a hundred jobs with the longest prompts
+_LONGEST_EVENT = 1_048_576  # bytes
+_MOST_JOBS = 100  # of one page
+_QUIET_SECONDS = 60.0  # a stream says something every 15
+_PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 10)  # s, between tries to go on with a stream: six minutes
+_FOR_NOW = frozenset({429, 500, 502, 503, 504})
+
+
+class RemoteDesk:
+    """Asks the service at `url`, which has no slash at its end, with an API key.
+
+    An operator's key sees every tenant's jobs, any other its own tenant's. `pause` waits before a stream is tried
+    again.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        key: str,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.where = f"at {url}"
+        self._client = client
+        self._url = url
+        self._headers = {"authorization": f"Bearer {key}", "accept": "application/json"}
+        self._pause = pause
+        self._tenant = EVERY_TENANT  # until the service says that the key is no operator's
+
+    async def jobs(self, search: Search, *, go_on: str | None, limit: int) -> Page:
+        """Return a page of jobs, as many as `limit` or fewer; `go_on` continues after the page before."""
+        params = {
+            "state": search.state,
+            "provider": search.provider,
+            "model": search.model,
+            "error": search.error,
+            "q": search.text,
+            "created_after": None if search.created_after is None else search.created_after // 1000,
+            "cursor": go_on,
+            "limit": min(limit, _MOST_JOBS),
+        }
+        given = {name: str(value) for name, value in params.items() if value is not None}
+        tenant = search.tenant or self._tenant
+        try:
+            page = await self.ask("GET", "/v1/jobs", params=given | ({"tenant": tenant} if tenant else {}))
+        except DeskError as error:
+            if error.code != "operators_only" or search.tenant is not None:
+                raise
+            self._tenant = ""
+            return await self.jobs(search, go_on=go_on, limit=limit)
+        return Page(page["data"], page["next_cursor"])
+
+    async def job(self, job_id: str) -> View:
+        """Return a job."""
+        return _view(await self.ask("GET", self._path(job_id)))
+
+    async def events(self, job_id: str) -> list[View]:
+        """Return what happened to a job, oldest first."""
+        return _data(await self.ask("GET", self._path(job_id, "/events")))
+
+    async def follow(self, job_id: str) -> AsyncIterator[View]:
+        """Yield what happened to a job, and what happens, until the job has ended.
+
+        A stream that breaks off is gone on with where it ended.
+        """
+        after, tries = 0, 0
+        while True:
+            trouble = "the stream ended"
+            try:
+                async for event in self._stream(self._path(job_id, "/events"), after):
+                    after, tries = int(event["id"]), 0
+                    yield event
+                if await self._all_told(job_id, after):
+                    return
+            except httpx.HTTPError as error:
+                trouble = reason(error)
+            except DeskError as error:
+                if error.code not in _PASSING:
+                    raise
+                trouble = str(error)
+            if tries >= len(_PAUSES):
+                raise DeskError(f"the events of {job_id} {self.where} could not be followed: {trouble}", "unreachable")
+            await self._pause(_PAUSES[tries])
+            tries += 1
+
+    async def _all_told(self, job_id: str, after: int) -> bool:
+        """Tell whether a job has ended, and its end was told with event `after`."""
+        if not (await self.job(job_id))["finished_at"]:
+            return False
+        rest = await self.ask("GET", self._path(job_id, "/events"), params={"after": str(after)})
+        return not _data(rest)
+
+    async def _stream(self, path: str, after: int) -> AsyncIterator[View]:
+        """Yield events as they are told; ends when the service ends the stream."""
+        headers = {**self._headers, "accept": "text/event-stream", "last-event-id": str(after)}
+        timeout = httpx.Timeout(_QUIET_SECONDS, connect=10, pool=10)
+        request = self._client.build_request("GET", self._url + path, headers=headers, timeout=timeout)
+        response = await self._client.send(request, stream=True, follow_redirects=False)
+        try:
+            if response.status_code == httpx.codes.NO_CONTENT:
+                return
+            if response.status_code != httpx.codes.OK:
+                body = await _begin_of(response)
+                raise self._refusal(Answer(response.status_code, response.headers, body), path)
+            buffer = bytearray()
+            async for chunk in response.aiter_raw():
+                buffer += chunk
+                *messages, rest = bytes(buffer).split(b"\n\n")
+                buffer = bytearray(rest)
+                if len(buffer) > _LONGEST_EVENT:
+                    raise self._strange(path, "an event that does not end")
+                for message in messages:
+                    for line in message.split(b"\n"):
+                        if line.startswith(b"data:"):
+                            yield _view(self._json(line[5:], path))
+        finally:
+            await response.aclose()
+
+    async def receipts(self, job_id: str) -> list[View]:
+        """Return the genuine callbacks about a job, oldest first."""
+        return _data(await self.ask("GET", self._path(job_id, "/receipts")))
+
+    async def deliveries(self, job_id: str) -> list[View]:
+        """Return what a job's caller was told, with every attempt, oldest first."""
+        return _data(await self.ask("GET", self._path(job_id, "/deliveries")))
+
+    async def cancel(self, job_id: str) -> View:
+        """Cancel a job; return it with its `cancellation`, which says what that meant."""
+        return _view(await self._do(job_id, "cancel"))
+
+    async def retry(self, job_id: str) -> View:
+        """Return a new job like one that brought no video; asked again when the answer was lost, it is the same one."""
+        key = {"idempotency-key": secrets.token_hex(16)}
+        try:
+            return _view(await self._do(job_id, "retry", headers=key))
+        except DeskError as error:
+            if error.code != "unreachable":
+                raise
+            return _view(await self._do(job_id, "retry", headers=key))
+
+    async def attach(self, job_id: str, provider_job_id: str) -> View:
+        """Bind a provider's id to a job; return the job."""
+        return _view(await self._do(job_id, "attach", body={"provider_job_id": provider_job_id}))
+
+    async def remirror(self, job_id: str) -> View:
+        """Have a job's output copied again; return the job."""
+        return _view(await self._do(job_id, "remirror"))
+
+    async def redeliver(self, job_id: str) -> View:
+        """Have the newest message about a job sent again; return the delivery."""
+        return _view(await self._do(job_id, "redeliver"))
+
+    async def rejected(self, job_id: str | None, limit: int) -> list[View]:
+        """Return rejected callbacks, newest first."""
+        found: list[View] = []
+        params = {} if job_id is None else {"job": job_id}
+        while len(found) < limit:
+            here = {"limit": str(min(_MOST_JOBS, limit - len(found)))}
+            page = await self.ask("GET", "/v1/callbacks/rejected", params=params | here)
+            found += _data(page)
+            if not page["has_more"]:
+                break
+            params["cursor"] = str(page["next_cursor"])
+        return found
+
+    async def receivers(self, limit: int) -> list[View]:
+        """Return the receivers that do not take what they are told; no more than 100 are told of."""
+        return _data(await self.ask("GET", "/v1/receivers", params={"limit": str(min(limit, _MOST_JOBS))}))
+
+    async def redeliver_all(self, receiver: str, tenant: str | None) -> View:
+        """Owe a receiver again all that was given up; return how much that is."""
+        body = {"receiver": receiver} | ({} if tenant is None else {"tenant": tenant})
+        return _view(await self.ask("POST", "/v1/receivers/redeliver", body=body))
+
+    async def keys(self) -> list[View]:
+        """Return every API key, oldest first, without the keys themselves."""
+        return _data(await self.ask("GET", "/v1/keys"))
+
+    async def create_key(self, wanted: KeyBody) -> View:
+        """Make an API key; return it with the `key` itself, this once."""
+        return _view(await self.ask("POST", "/v1/keys", body=wanted.model_dump(exclude_none=True)))
+
+    async def revoke_key(self, key_id: str) -> View:
+        """Make an API key useless; return it."""
+        try:
+            return _view(await self.ask("POST", f"/v1/keys/{quote(key_id, safe='')}/revoke"))
+        except DeskError as error:
+            raise no_key(key_id, self.where) if error.code == "key_not_found" else error from None
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:  # noqa: ANN401 - what JSON holds
+        """Return the JSON of an answer."""
+        answer = await self.exchange(method, path, params=params, body=body, headers=headers)
+        if not httpx.codes.is_success(answer.status):
+            raise self._refusal(answer, path)
+        return self._json(answer.body, path)
+
+    async def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Return an answer, whatever it is; raise DeskError, `unreachable`, when none came."""
+        request = self._client.build_request(
+            method, self._url + path, params=params, json=body, headers={**self._headers, **(headers or {})}
+        )
+        try:
+            return await ask(self._client, request, seconds=_SECONDS, limit=_LARGEST_ANSWER)
+        except httpx.HTTPError as error:
+            says = f"no answer came from {self._url}: {reason(error)}; is it the service's address, and does it run?"
+            raise DeskError(says, "unreachable") from error
+
+    async def _do(
+        self,
+        job_id: str,
+        what: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:  # noqa: ANN401 - what JSON holds
+        try:
+            return await self.ask("POST", self._path(job_id, f"/{what}"), body=body, headers=headers)
+        except DeskError as error:
+            known = error.code in ("job_not_found", "unreachable", "strange", "unauthorized")
+            raise error if known else DeskError(f"{job_id}: {error}", error.code) from None
+
+    def _path(self, job_id: str, end: str = "") -> str:
+        if not is_job_id(job_id):
+            raise no_job(job_id, self.where)
+        return f"/v1/jobs/{job_id}{end}"
+
+    def _refusal(self, answer: Answer, path: str) -> DeskError:
+        """Return why the service, or whoever stands before it, did not do what it was asked for."""
+        try:
+            told = json.loads(answer.body)["error"]
+            code, message = str(told["code"]), " ".join(str(told["message"]).split())[:2_000]
+        except (ValueError, LookupError, TypeError):
+            return self._strange(path, f"{answer.status} in a form that is not Reelkeeper's")
+        if code == "job_not_found":
+            return no_job(path.split("/")[3], f"{self.where} for this API key")
+        return DeskError(message, "for_now" if answer.status in _FOR_NOW else code)
+
+    def _json(self, body: bytes, path: str) -> Any:  # noqa: ANN401 - what JSON holds
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise self._strange(path, "something that is no JSON") from None
+
+    def _strange(self, path: str, what: str) -> DeskError:
+        return DeskError(f"{self._url}{path} answered {what}; is {self._url} the service's address?", "strange")
+
+
+_PASSING = frozenset({"for_now", "unreachable", "strange"})
+
+
+async def _begin_of(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > _LONGEST_EVENT:
+            break
+    return bytes(body)
+
+
+def _view(answer: Any) -> View:  # noqa: ANN401 - what JSON holds
+    if not isinstance(answer, dict):
+        raise DeskError("the service answered something that is no JSON object; is it of another version?", "strange")
+    return answer
+
+
+def _data(answer: Any) -> list[View]:  # noqa: ANN401 - what JSON holds
+    data = _view(answer).get("data")
+    if not isinstance(data, list):
+        raise DeskError("the service answered something that is no list; is it of another version?", "strange")
+    return data
