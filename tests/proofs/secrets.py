@@ -27,7 +27,19 @@ from service.vault import Vault
 from tests.places import until
 from tests.proofs.canaries import Cell, around, search, word
 from tests.proofs.command import carry_out, options
-from tests.proofs.secrets_scene import ANSWERS, DATABASE, LOG, PLACES, PROCESSES, SAID, STORAGE, TOLD, Scene, scene
+from tests.proofs.secrets_scene import (
+    ANSWERS,
+    DATABASE,
+    LOG,
+    METRICS,
+    PLACES,
+    PROCESSES,
+    SAID,
+    STORAGE,
+    TOLD,
+    Scene,
+    scene,
+)
 from tests.proofs.shelves import BucketShelf
 from tests.proofs.tables import machine, show, table
 from tests.servers import seaweedfs
@@ -47,6 +59,7 @@ async def everything(scene: Scene, models: Sequence[str]) -> None:
     await _bad_callbacks(scene)
     await _a_crash(scene)
     await _commands(scene)
+    await _numbers(scene)
 
 
 async def _keys(scene: Scene) -> None:
@@ -231,6 +244,17 @@ async def _commands(scene: Scene) -> None:
     scene.known.all["delivery secrets"].add(shown.splitlines()[-1].removeprefix("whsec_"))
 
 
+async def _numbers(scene: Scene) -> None:
+    """Scrape what all of that was counted as."""
+    async with open_records(Config.read(scene.place.settings)) as records:
+        _, key = await records.keys.create("prometheus", "studio", operator=True)
+    scene.known.all["API keys"].add(key)
+    for accept in ("text/plain; version=0.0.4", "application/openmetrics-text; version=1.0.0"):
+        answer = await scene.http.get("/metrics", headers={"authorization": f"Bearer {key}", "accept": accept})
+        for name in ("jobs_failed", "callbacks_rejected", "provider_errors", "http_latency_seconds"):
+            assert f"reelkeeper_{name}" in answer.text
+
+
 def left_behind(scene: Scene) -> dict[str, bytes]:
     """Return all bytes of every place."""
     folder = scene.place.folder
@@ -242,6 +266,7 @@ def left_behind(scene: Scene) -> dict[str, bytes]:
         DATABASE: b"\n".join(path.read_bytes() for path in databases),
         STORAGE: b"\n".join(name.encode() + b"\n" + content for name, content in stored.items()),
         ANSWERS: b"\n".join(scene.heard[ANSWERS]),
+        METRICS: b"\n".join(scene.heard[METRICS]),
         TOLD: b"\n".join(f"{told.headers}".encode() + told.body for told in scene.receiver.told),
         SAID: b"\n".join(scene.heard[SAID]),
         PROCESSES: b"\n".join(lines),

@@ -32,10 +32,10 @@ from tests.proofs.shelves import BucketShelf
 from tests.receiver import Receiver
 from tests.servers import SeaweedFS
 
-LOG, DATABASE, STORAGE, ANSWERS, TOLD, SAID, PROCESSES = (
-    "log", "database", "storage", "HTTP answers", "deliveries", "commands", "command lines"
+LOG, DATABASE, STORAGE, ANSWERS, METRICS, TOLD, SAID, PROCESSES = (
+    "log", "database", "storage", "HTTP answers", "metrics", "deliveries", "commands", "command lines"
 )  # fmt: skip
-PLACES: Final = (LOG, DATABASE, STORAGE, ANSWERS, TOLD, SAID, PROCESSES)
+PLACES: Final = (LOG, DATABASE, STORAGE, ANSWERS, METRICS, TOLD, SAID, PROCESSES)
 _LIFE = Life(
     tuning=Tuning(
         manners=Manners(first_poll_ms=1_000, poll_every_ms=500, retention_ms=4_000),
@@ -113,7 +113,9 @@ class Scene:
         location = response.headers.get("location", "")
         for value in parse_qs(urlsplit(location).query).get("X-Amz-Signature", []):
             self.known.all["signed links to the bucket"].add(value)
-        self.heard[ANSWERS].append(f"{response.status_code} {response.headers.raw}\n".encode() + body)
+        numbers = response.request.url.path == "/metrics" and response.is_success
+        heard = self.heard[METRICS if numbers else ANSWERS]
+        heard.append(f"{response.status_code} {response.headers.raw}\n".encode() + body)
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
         answer = await self.http.post(path, json=body, headers=self.own)
