@@ -260,6 +260,9 @@ def _prepare(connection: sqlite3.Connection, clock: Clock, log_usual: int) -> No
     connection.execute(f"PRAGMA journal_size_limit = {log_usual}")  # what the log shrinks to, once it was larger
     _dress(connection)
     _migrate(connection, clock)
+    # Each work has a savepoint, which keeps what the pages were that it changes; many are more than stay in memory by
+    # default, and a file is written for them: measured, a create took half as long again.
+    connection.execute("PRAGMA temp_store = MEMORY")
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from service.errors import StoreUnavailableError
 from service.ids import Ids
 from service.model import (
     Billable,
@@ -122,6 +124,10 @@ class Store:
 
         Quick whatever is wanted: no more than a few thousand jobs are looked at, and what was found among them is told.
         """
+        behind = await self._ledger.db.read(lambda tx: tx.one("not_indexed")) if wanted.text else None
+        if behind is not None:
+            with suppress(StoreUnavailableError):  # looking for older jobs must work when writing does not
+                await self._ledger.db.run(lambda tx: tx.do("index_words"))
         return await self._ledger.db.read(lambda tx: find(tx, tenant, wanted, before_id=before_id, limit=limit))
 
     async def jobs(

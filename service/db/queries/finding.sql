@@ -67,6 +67,15 @@ LIMIT :limit;
 -- The place of a job among those that can be searched, or of the one before where it was.
 SELECT job_id, number FROM searchable WHERE job_id <= :id ORDER BY job_id DESC LIMIT 1;
 
+-- not_indexed --
+-- Whether there are jobs whose words are not in the index yet.
+SELECT 1 AS yes FROM search_progress WHERE id = 1 AND indexed < (SELECT max(number) FROM searchable);
+
+-- index_words --
+-- Add the words of all jobs to the index.
+UPDATE search_progress SET indexed = (SELECT max(number) FROM searchable)
+ WHERE id = 1 AND indexed < (SELECT max(number) FROM searchable);
+
 -- common_word --
 -- Whether :most jobs have these words.
 SELECT 1 AS yes FROM (SELECT 1 FROM search WHERE search MATCH :words LIMIT 1 OFFSET :most - 1);

@@ -109,7 +109,8 @@ RETURNING id;
 UPDATE jobs
    SET lease = :lease, leased_until = :until, due_at = :until
  WHERE id IN (SELECT id FROM jobs
-               WHERE state = 'submitting' AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
+               WHERE state = 'submitting' AND provider IN (SELECT provider FROM job_counts WHERE tenant = '')
+                 AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
                ORDER BY due_at LIMIT :limit)
    AND +state = 'submitting' AND due_at <= :now AND (lease IS NULL OR leased_until <= :now)
 RETURNING id;
@@ -137,7 +138,8 @@ UPDATE jobs
    SET state = 'expired', attempt = 0, lease = NULL, leased_until = NULL, finished_at = :now,
        due_at = CASE WHEN state = 'running' THEN :now END, error_code = :error_code, error = :error
  WHERE id IN (SELECT id FROM jobs
-               WHERE state = :state AND provider NOT IN (SELECT value FROM json_each(:served))
+               WHERE state = :state AND provider IN (SELECT provider FROM job_counts WHERE tenant = ''
+                                                        AND provider NOT IN (SELECT value FROM json_each(:served)))
                  AND due_at <= :now AND deadline_at <= :now AND (lease IS NULL OR leased_until <= :now)
                  AND (doubts > 0) = :doubted
                ORDER BY due_at LIMIT :limit)
@@ -150,7 +152,8 @@ UPDATE jobs
    SET state = 'failed', lease = NULL, leased_until = NULL, due_at = NULL, finished_at = :now,
        error_code = :error_code, error = :error
  WHERE id IN (SELECT id FROM jobs
-               WHERE state = 'mirroring' AND provider NOT IN (SELECT value FROM json_each(:served))
+               WHERE state = 'mirroring' AND provider IN (SELECT provider FROM job_counts WHERE tenant = ''
+                                                             AND provider NOT IN (SELECT value FROM json_each(:served)))
                  AND due_at <= :now AND mirror_until <= :now AND (lease IS NULL OR leased_until <= :now)
                ORDER BY due_at LIMIT :limit)
    AND +state = 'mirroring' AND due_at <= :now AND mirror_until <= :now AND (lease IS NULL OR leased_until <= :now)
