@@ -11,10 +11,12 @@ Row 0, pure: the words and the rules.
     addresses.py     which addresses are public, and which hosts may be reached nevertheless
     backoff.py       when to try again; pace.py: how fast a provider may be asked
     clock.py ids.py  time and names, passed in
+    observer.py      what can be seen of all this, by whoever counts or traces
 
 Row 1: what touches the outside, and knows nothing of jobs.
     config/          environment -> Config; every mistake at once
     logs.py          one line per event, without secrets and signed URLs
+    metrics.py       numbers for Prometheus; tracing.py: one trace per job for OpenTelemetry, an extra
     outbound/        HTTP to providers, and to strangers (public addresses only)
     vault.py         keys derived from the secret key, and what is sealed with them
     disk.py          what lasts on a disk; threads.py: what may hang; both below the others
