@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 
-_PART = re.compile(r"<(?P<tag>[a-z0-9]+)\b(?=[^>]*\sdata-live\b)[^>]*?\sid=\"(?P<id>[^\"]+)\"[^>]*>")
+_PART = re.compile(r"<(?P<tag>[a-z0-9]+)\b(?=[^>]*\sdata-live(?=[\s=>]))[^>]*?\sid=\"(?P<id>[^\"]+)\"[^>]*>")
 _COUNTING = re.compile(r"(<time\b[^>]*\sdata-(?:ago|since)\b[^>]*>)[^<]*")
 
 
