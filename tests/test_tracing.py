@@ -455,6 +455,14 @@ class Heard(logging.Handler):
         logging.getLogger().removeHandler(self)
 
 
+async def test_what_the_packages_say_after_the_end_is_said_to_nobody(capfd: pytest.CaptureFixture[str]) -> None:
+    logged, heard = CapturingLogger(), Heard()
+    with heard:
+        await Tracing(InMemorySpanExporter(), log_to(logged)).close()
+        logging.getLogger("opentelemetry.exporter.late").error("too late")
+    assert (heard.records, events(logged), capfd.readouterr().err) == ([], [], "")
+
+
 async def test_a_collector_that_hangs_keeps_nobody_waiting() -> None:
     with hanging() as url:
         tracing = Tracing.to(f"{url}/v1/traces", log_to(CapturingLogger()))
