@@ -108,6 +108,14 @@ async function played() {
   return going;
 }
 
+// Plays the video, if there is one, and stops it there.
+async function paused() {
+  if (!document.querySelector("video")) return;
+  await played();
+  document.querySelector("video").pause();
+  await sought(0.9);
+}
+
 // Where the video stands after it was moved to `seconds`.
 function sought(seconds) {
   const video = document.querySelector("video");

@@ -9,6 +9,7 @@ import httpx
 from service.config import Config
 from service.vault import Vault
 from tests.pages.studio import Studio
+from tests.places import until
 
 HOSTILE = '<img src=x onerror="alert(1)"> {{ 7 * 7 }} </script><script>alert(2)</script> & "quotes"'
 
@@ -31,6 +32,7 @@ async def set_scene(studio: Studio) -> dict[str, str]:
     with studio.callbacks_lost():
         doubted = await tenant.ask("accepted-then-502", prompt="Paper boats race down a gutter after summer rain")
         await tenant.until_event(doubted, "job.in_doubt")
+        await until(lambda: studio.place.made_for(doubted)[0].told_at)
     running = await tenant.ask("never-ends", prompt="A sprinter's shoes in ultra slow motion, chalk dust")
     await tenant.until(running, "running")
     return {

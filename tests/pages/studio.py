@@ -98,6 +98,7 @@ class Studio:
     operator_key: str = ""
     _door: Door = field(default_factory=Door)
     _loses_callbacks: bool = False
+    _lost: set[str] = field(default_factory=set)
     _names: count[int] = field(default_factory=count)
     _clients: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -117,7 +118,7 @@ class Studio:
 
     @contextlib.contextmanager
     def callbacks_lost(self) -> Iterator[None]:
-        """Let no callback arrive while the block lasts."""
+        """Let no callback arrive while the block lasts, and none later about a job of which one got lost."""
         self._loses_callbacks = True
         try:
             yield
@@ -173,8 +174,10 @@ class Studio:
 async def open_studio(folder: Path, *, past_jobs: int = 0) -> AsyncIterator[Studio]:
     """Run everything in `folder`; the service has a day with `past_jobs` jobs behind it."""
 
-    async def lose(_request: httpx.Request) -> None:
+    async def lose(request: httpx.Request) -> None:
         if studio._loses_callbacks:
+            studio._lost.add(request.url.path)
+        if request.url.path in studio._lost:
             raise httpx.ConnectError("this callback is lost on its way")
 
     door, receiver = Door(), Receiver()

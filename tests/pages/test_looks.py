@@ -35,7 +35,8 @@ async def test_every_page_is_legible_and_no_wider_than_the_screen(
         one = stranger if name == "sign-in" else view
         await one.open(path)
         await expect(one.page.get_by_role("heading", level=1)).to_have_count(1)
-        await take(one.page, pictures / f"{name}-{scheme}-{size[0]}.png", whole=True)
+        picture = await take(one.page, whole=True)
+        (pictures / f"{name}-{scheme}-{size[0]}.png").write_bytes(picture)
         found += [f"{name}: {each}" for each in await one.poorly_legible()]
         if not await one.is_as_wide_as_the_screen():
             found.append(f"{name}: wider than the screen: {await one.too_wide()}")
