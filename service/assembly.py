@@ -61,6 +61,7 @@ from service.web.views import Views, rfc3339
 from service.workers import Rhythm, Step, Supervisor, Worker, waker
 from service.workers.asking import PacedProviders
 from service.workers.eraser import Eraser
+from service.workers.forgetter import Forgetter
 from service.workers.mirror import Mirror
 from service.workers.models import ModelLister
 from service.workers.notifier import Compose, Notifier
@@ -74,7 +75,7 @@ _KEY_MISSING = (
     "polls alone can end them. Write it at the end of the list again, for example new-key,old-key, until they ended"
 )
 # Of each provider, so that one that hangs or drips takes no place from another.
-_AT_ONCE = {"submit": 16, "resolve": 8, "poll": 8, "mirror": 3, "notify": 64, "erase": 4, "models": 2, "sweep": 1}
+_AT_ONCE = {"submit": 16, "resolve": 8, "poll": 8, "mirror": 3, "notify": 64, "erase": 4, "models": 2}  # all others 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +217,11 @@ async def open_service(
             Eraser(records.erasures, storage, clock, chance),
             ModelLister(records.catalogue, listing, clock, chance),
             Sweeper(storage, clock, chance, log),
+            Forgetter(records.statistics, clock, chance),
         )
 
         def worker(step: Step[Any], name: str) -> Worker[Any]:
-            at_once = _AT_ONCE[step.name]
+            at_once = _AT_ONCE.get(step.name, 1)
             return Worker(
                 step, log, name=name, concurrency=at_once, rhythm=tuning.rhythm, clock=clock, observer=observers
             )

@@ -30,8 +30,8 @@ Word = Literal[
     "running", "completed", "failed", "cancelled", "expired", "unknown word",
     # polls and lists of models
     "unanswered", "listed",
-    # deliveries, files and storage
-    "delivered", "erased", "swept",
+    # deliveries, files, storage and old numbers
+    "delivered", "erased", "swept", "forgotten",
     # all of them
     "later", "gave up", "lease lost", "interrupted", "not stored",
 ]  # fmt: skip
