@@ -118,24 +118,24 @@ def _queued(job: Job, now: int) -> list[Wait]:
 
 def _submitting(job: Job) -> list[Wait]:
     if job.doubted_at is None:
-        return [Wait(f"It is being submitted: the answer of {job.provider} is awaited, since", job.submitted_at, ".")]
-    doubt = Wait(
-        f"It waits for a callback: nobody knows whether {job.provider} accepted it, since", job.doubted_at, "."
-    )
+        return [Wait(f"It was sent to {job.provider}", job.submitted_at, "; its answer is awaited.")]
+    unknown = f", and nobody knows whether {job.provider} accepted it. It waits for a callback."
+    doubt = Wait("The answer to its submission was given up", job.doubted_at, unknown)
     if job.on_unknown is OnUnknown.RESUBMIT and job.doubts == 1:
         return [doubt, Wait("Its caller wants it submitted again then, which may pay twice:", job.due_at, ".")]
     return [doubt, Wait("Without one it ends as submission_unknown", job.deadline_at, ".")]
 
 
 def _running(job: Job, now: int) -> list[Wait]:
-    if _held(job, now):
-        first = Wait(f"{job.provider} has it, and is being asked about it now.")
-    else:
-        poll = "The next poll was due" if (job.due_at or 0) <= now else "Next poll"
-        first = Wait(f"{job.provider} has it. {poll}", job.due_at, ", unless a callback comes first.")
-    failed = Wait(f"The last {job.attempt} polls brought no answer." if job.attempt > 1 else "")
     last = Wait("If nobody says how it ended, it ends as expired", job.deadline_at, ".")
-    return [first, *([failed] if failed.before and not _held(job, now) else []), last]
+    if _held(job, now):
+        return [Wait(f"{job.provider} has it, and is being asked about it now."), last]
+    poll = "The next poll was due" if (job.due_at or 0) <= now else "Next poll"
+    first = Wait(f"{job.provider} has it. {poll}", job.due_at, ", unless a callback comes first.")
+    if not job.attempt:
+        return [first, last]
+    polls = "poll" if job.attempt == 1 else f"{job.attempt} polls"
+    return [first, Wait(f"The last {polls} brought no answer."), last]
 
 
 def _mirroring(job: Job, now: int) -> list[Wait]:

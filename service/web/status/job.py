@@ -85,6 +85,8 @@ class JobPage:
 
     async def _send(self, request: Request, *, poster: bool) -> Response:
         visitor = await self._pages.visitor(request)
+        if visitor is None and wants_html(request):
+            return await self._show(request)
         if visitor is None:
             raise RefusalError(401, "signed_out", "Your session has ended; sign in again.")
         try:
