@@ -82,8 +82,12 @@ function show(parts) {
 
 async function renew() {
   const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
-  const fresh = new DOMParser().parseFromString(answer && answer.ok && !answer.redirected ? await answer.text() : "", "text/html");
-  if (fresh.getElementById("main")) become(document.getElementById("main"), fresh.getElementById("main"));
+  const page = new DOMParser().parseFromString(answer && answer.ok ? await answer.text() : "", "text/html");
+  const main = document.getElementById("main");
+  const fresh = page.getElementById("main");
+  if (!fresh) return;
+  fresh.prepend(...[...main.children].filter((each) => each.matches(".notice")).map((each) => each.cloneNode(true)));
+  become(main, fresh);
   count();
 }
 
