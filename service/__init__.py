@@ -29,7 +29,8 @@ Row 2: the domain on top of it.
     media/           what a stored video shows, found out by a process of its own
 
 Row 3: what moves; siblings do not know each other.
-    workers/         __init__.py is the only loop; submitter, poller, mirror, notifier, eraser, models, sweeper
+    workers/         __init__.py is the only loop; submitter, poller, mirror, notifier, eraser, models, sweeper,
+                     forgetter
     web/             three faces (jobs; openrouter and openai with their wire forms), content, status; callbacks, and of
                      those that are rejected: turnstile (the pace), diagnosis (why), tally (kept), rejections (shown)
     sandbox/         a stand-in provider, and the demonstration

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from service.web.openapi import bodies, parameters
 from service.web.openapi.operations import CALLBACKS, FOUND, MATCH, OPERATORS, SEEN, SENT, Operation
-from service.web.openapi.responses import JSON, answered, bare
+from service.web.openapi.responses import EXPOSITIONS, JSON, answered, bare
+from service.web.openapi.schemas import text
 
 
 def others(providers: Sequence[str]) -> list[Operation]:
@@ -83,6 +84,15 @@ def others(providers: Sequence[str]) -> list[Operation]:
             (403, *FOUND),
             ("key_id",),
             meaning={404: "There is no such key (`key_not_found`)."},
+        ),
+        Operation(
+            "GET",
+            "/metrics",
+            "readMetrics",
+            OPERATORS,
+            "The numbers for Prometheus, of the process that answers; with an operator key",
+            {200: answered("They, in the form that `Accept` asks for.", {media: text() for media in EXPOSITIONS})},
+            (403, *SEEN),
         ),
         Operation(
             "GET",
