@@ -13,7 +13,7 @@ from service.model import Artifact, Delivery, DeliveryAttempt, Event, Job, Video
 from service.store import KeptReceipt
 from service.store.inputs import taken_out
 
-_LINKS = ("events", "deliveries", "cancel", "retry", "redeliver", "remirror", "content")
+_LINKS = ("events", "receipts", "deliveries", "cancel", "retry", "redeliver", "remirror", "content")
 
 
 def rfc3339(milliseconds: int) -> str:

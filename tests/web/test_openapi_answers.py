@@ -261,6 +261,7 @@ async def operators(house: House, reader: Reader) -> None:
         for call in ("GET /v1/jobs?tenant=*", "GET /v1/keys", "POST /v1/keys"):
             await caller.ask(call, 403)
         await caller.ask(f"POST /v1/keys/{made.json()['id']}/revoke", 403)
+        await caller.ask(f"POST /v1/jobs/{NOBODYS}/attach", 403, json={"provider_job_id": "gen-found"})
 
 
 async def links(house: House, reader: Reader, job: Job) -> None:
@@ -282,7 +283,7 @@ async def refusals(house: House, reader: Reader) -> None:
         await reader.ask(call, 404)
     sent = ("/v1/jobs", "/v1/jobs/batch", "/api/v1/videos", "/v1/videos", "/v1/keys", "/v1/receivers/redeliver")
     running = await house.running(provider_job_id="gen-large")
-    for path in (*sent, house.address(running)):
+    for path in (*sent, f"/v1/jobs/{running.id}/attach", house.address(running)):
         await reader.ask(f"POST {path}", 415, content=b"{}")
         large = {"content-type": "application/json", "content-length": "999999999"}
         await reader.ask(f"POST {path}", 413, content=b"{}", headers=large)

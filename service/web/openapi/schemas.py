@@ -94,7 +94,7 @@ _FILE: Mapping[str, Schema] = {
     "content_type": text("what it is, by its bytes", examples=["video/mp4"]),
     **_FOOTAGE,
 }
-_LINKS = ("self", "events", "deliveries", "cancel", "retry", "redeliver", "remirror", "content")
+_LINKS = ("self", "events", "receipts", "deliveries", "cancel", "retry", "redeliver", "remirror", "content")
 
 _JOB: Mapping[str, Schema] = {
     "id": JOB_ID,
