@@ -247,7 +247,7 @@ async def callbacks(house: House, reader: Reader, job: Job) -> None:
 
 
 async def operators(house: House, reader: Reader) -> None:
-    for path in ("/healthz", "/readyz", "/status", "/status.json"):
+    for path in ("/healthz", "/readyz", "/metrics", "/status", "/status.json"):
         await reader.ask(f"GET {path}", 200)
     own = await reader.ask("GET /openapi.json", 200)
     await reader.ask("GET /openapi.json", 304, headers={"if-none-match": own.headers["etag"]})
@@ -258,7 +258,7 @@ async def operators(house: House, reader: Reader) -> None:
     async with house.client() as client:
         caller = Reader(client, reader.seen)
         await caller.ask("GET /status", 200)
-        for call in ("GET /v1/jobs?tenant=*", "GET /v1/keys", "POST /v1/keys"):
+        for call in ("GET /v1/jobs?tenant=*", "GET /v1/keys", "POST /v1/keys", "GET /metrics"):
             await caller.ask(call, 403)
         await caller.ask(f"POST /v1/keys/{made.json()['id']}/revoke", 403)
         await caller.ask(f"POST /v1/jobs/{NOBODYS}/attach", 403, json={"provider_job_id": "gen-found"})
