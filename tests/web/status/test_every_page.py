@@ -29,8 +29,8 @@ EVIL_QUERY = urlencode(dict.fromkeys(NAMES.split(), EVIL))
 ELEMENTS = """
     a article aside b bdi body br button caption circle code col colgroup dd defs desc details div dl dt em fieldset
     figcaption figure footer form g h1 h2 h3 h4 head header hr html i img input kbd label legend li line link main meta
-    nav ol optgroup option p path picture polygon polyline pre rect script search section select small source span strong
-    summary svg table tbody td text textarea tfoot th thead time title tr ul use video
+    nav ol optgroup option p path picture polygon polyline pre rect script search section select small source span
+    strong summary svg table tbody td text textarea tfoot th thead time title tr ul use video
 """
 BLOCKS = "a article bdi code dd div dt h1 h2 h3 label li option p pre section td textarea th title summary"
 TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")  # from here on, text runs the other way
