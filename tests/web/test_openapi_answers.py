@@ -313,6 +313,8 @@ async def what_is_down(house: House, reader: Reader, job: Job) -> None:
     """Ask everything of a service that has lost its database."""
     body = openrouter_body(job.provider_job_id or "")
     await house.db.close()
-    for call in reader.calls(503, "/callbacks"):
+    for call in reader.calls(503, "/callbacks", "/metrics"):
         await reader.ask(call, 503)
+    async with house.client() as client:  # of an app that has believed nobody yet
+        await Reader(client, reader.seen).ask("GET /metrics", 503)
     await reader.ask(f"POST {house.address(job)}", 503, content=body, headers=house.openrouter_headers(body))
