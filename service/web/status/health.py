@@ -23,7 +23,7 @@ Troubles = Callable[[], Mapping[str, str | None]]
 _STORAGE_CHECK_MS = 30_000
 _PROBE_SECONDS = 5.0
 _WORKER = "worker "
-_LASTS_MS = 5_000  # of a try, for those who only look
+_FRESH_MS, _STALE_MS = 5_000, 60_000  # of a try, for those who only look
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Health:
         self._workers = workers
         self._started_at = clock.now()
         self._probing: asyncio.Task[dict[str, str]] | None = None
-        self._probed_at = 0
+        self._known: tuple[int, dict[str, str]] | None = None  # when the last try ended, and what was ill
         self._storage_checked_at: int | None = None
         self._storage_trouble: str | None = None
 
@@ -68,23 +68,31 @@ class Health:
 
     async def ready(self, _request: Request) -> Response:
         """Say whether a job could be accepted and kept now, by trying; requests at the same time share one try."""
-        troubles = await self._tried()
+        troubles = await asyncio.shield(self._probe_once())
         return (
             JSONResponse({"status": "ill", "troubles": troubles}, 503) if troubles else JSONResponse({"status": "ok"})
         )
 
     async def parts(self) -> tuple[Part, ...]:
-        """Return every part, as a try found it that is at most a few seconds old."""
-        troubles = await self._tried(lasting_ms=_LASTS_MS)
-        names = ("database", "storage", *(f"{_WORKER}{name}" for name in self._workers()))
-        return tuple(Part(name, troubles.get(name)) for name in names)
+        """Return every part; of database and storage what the last try found, while the next one is under way.
 
-    async def _tried(self, lasting_ms: int = 0) -> dict[str, str]:
-        done = self._probing is None or self._probing.done()
-        if self._probing is None or (done and not 0 <= self._clock.now() - self._probed_at < lasting_ms):
-            self._probed_at = self._clock.now()
+        Nobody waits for a part that hangs, but when nothing is known from the last minute.
+        """
+        if self._known is None or not 0 <= self._clock.now() - self._known[0] < _STALE_MS:
+            await asyncio.shield(self._probe_once())
+        elif self._clock.now() - self._known[0] >= _FRESH_MS:
+            self._probe_once()
+        _, tried = self._known or (0, {})
+        found = [Part(name, tried.get(name)) for name in ("database", "storage")]
+        for name, trouble in self._workers().items():
+            said = None if trouble is None else str(redact(trouble))
+            found.append(Part(f"{_WORKER}{name}", None if said == tried.get("database") else said))
+        return tuple(found)
+
+    def _probe_once(self) -> asyncio.Task[dict[str, str]]:
+        if self._probing is None or self._probing.done():
             self._probing = asyncio.create_task(self._probe())
-        return await asyncio.shield(self._probing)
+        return self._probing
 
     async def _probe(self) -> dict[str, str]:
         """Return what is ill, each with why."""
@@ -92,7 +100,9 @@ class Health:
         found = {"database": store, "storage": storage}
         # Workers that cannot claim say what the database says: once is enough.
         found |= {f"{_WORKER}{name}": trouble for name, trouble in self._workers().items() if trouble != store}
-        return {part: str(redact(trouble)) for part, trouble in found.items() if trouble is not None}
+        troubles = {part: str(redact(trouble)) for part, trouble in found.items() if trouble is not None}
+        self._known = (self._clock.now(), troubles)
+        return troubles
 
     async def _check_storage(self) -> str | None:
         # It is written to, and may be far away and billed by the request: not more often than this, whoever asks.

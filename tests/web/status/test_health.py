@@ -10,6 +10,7 @@ from service.errors import StorageError
 from service.model import Problem, VideoRequest
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
+from service.web.status import Health
 from tests.turns import until
 from tests.web.house import House
 
@@ -167,3 +168,35 @@ async def test_a_database_that_is_away_is_worth_another_try(house: House, client
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "5"
         assert answer.json()["error"]["code"] == "store_unavailable"
+
+
+async def test_who_looks_at_the_parts_waits_for_none_that_hangs_but_when_nothing_is_known(house: House) -> None:
+    storage = Slow.open(str(house.folder / "videos"))
+    storage.go = asyncio.Event()
+    health = Health(store=house.store, storage=storage, clock=house.clock, workers=lambda: house.troubles)
+
+    async def ill() -> list[str]:
+        return [part.name for part in await health.parts() if part.trouble]
+
+    first = asyncio.create_task(ill())
+    await until(lambda: storage.checks)
+    storage.go.set()
+    assert await first == ["storage"]
+    storage.go.clear()
+    house.troubles["poll"] = "died of OSError, is being started again"
+    for waited in (4_999, 30_000, 20_000):
+        house.clock.advance(waited)
+        assert await ill() == ["storage", "worker poll"]
+    await until(lambda: storage.checks == 2)
+    house.clock.advance(60_000)
+    last = asyncio.create_task(ill())
+    storage.go.set()
+    assert await last == ["storage", "worker poll"]
+
+
+async def test_workers_that_only_say_what_the_database_says_are_not_ill_themselves(house: House) -> None:
+    health = Health(store=house.store, storage=house.storage, clock=house.clock, workers=lambda: house.troubles)
+    await house.db.close()
+    [database] = [part for part in await health.parts() if part.name == "database"]
+    house.troubles |= {"poll": database.trouble, "submit": "died of OSError, is being started again"}
+    assert [part.name for part in await health.parts() if part.trouble] == ["database", "worker submit"]
