@@ -79,7 +79,7 @@ def find(tx: Tx, tenant: str | None, wanted: Wanted, *, before_id: str | None, l
         "created_before": wanted.created_before,
     }
     from_id, below_id = _between(wanted, before_id)
-    text = None if wanted.text is None else wanted.text.strip()
+    text = (wanted.text or "").encode(errors="replace").decode().strip()
     if text:
         named = _named(text)
         if named is not None:
