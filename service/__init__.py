@@ -40,6 +40,7 @@ Row 4: what is run.
     check.py         `reelkeeper check`
     stage.py         `reelkeeper sandbox` and `demo`: a sandbox, and a service that plays against it
     tables.py        rows of keys, jobs and callbacks, for people and for programs
-    commands/        `reelkeeper keys`, `jobs`, `callbacks` and `backup`
+    commands/        `reelkeeper jobs`, `keys`, `callbacks`, `receivers`, `check`, `backup`; desk.py is what they work
+                     with: the database on this machine (local.py), or a running service over HTTP (remote.py)
     __main__.py      the command line
 """

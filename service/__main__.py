@@ -45,8 +45,6 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(actions.app, name="jobs")
 app.add_typer(callbacks.app, name="callbacks")
 app.add_typer(receivers.app, name="receivers")
-app.command("check")(check.check)
-app.command("backup")(backup.backup)
 
 Host = Annotated[str, typer.Option(metavar="HOST", help="The address to listen on; 0.0.0.0 for every one.")]
 
@@ -86,6 +84,9 @@ def serve_command(
     run_loop(_serve(config, host, config.port if port is None else port))
 
 
+app.command("check")(check.check)
+
+
 @app.command()
 def migrate(url: Annotated[str | None, typer.Option("--url", hidden=True)] = None) -> None:
     """Create or update the database, as `serve` does when it starts."""
@@ -96,6 +97,9 @@ def migrate(url: Annotated[str | None, typer.Option("--url", hidden=True)] = Non
         typer.echo(f"{config.database.absolute()} is up to date")
 
     with_records(config, run)
+
+
+app.command("backup")(backup.backup)
 
 
 @app.command()
@@ -203,7 +207,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to stop
-    app()
+    app(prog_name="reelkeeper")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ _PARTS = {
     "failing": "providers",
 }
 _ILL = frozenset({"unserved"})
+_MORE = {"callbacks_rejected": " `reelkeeper callbacks rejected` says what to do about it."}
 # Whoever parses this JSON and writes it again on its way changes its bytes.
 _BODY = '{"type":"check","note":"blanks  and ünïcode must arrive as they are"}'.encode()
 
@@ -96,7 +97,7 @@ def course(waits: Sequence[Wait], concerned: Sequence[tuple[str, str]]) -> list[
     )
     found = [Finding("jobs", well=not late, says=says)]
     found += [
-        Finding(_PARTS[kind], well=kind not in _ILL, says=message.rstrip("."), note=kind not in _ILL)
+        Finding(_PARTS[kind], well=kind not in _ILL, says=f"{message}{_MORE.get(kind, '')}", note=kind not in _ILL)
         for kind, message in concerned
         if kind in _PARTS
     ]

@@ -82,7 +82,7 @@ def tell(
 def event_line(event: View, before: View | None) -> tuple[str, str, str, str]:
     """Return an event as time, gap to the one before it, type, and what else it says."""
     gap = "" if before is None else f"+{span(_ms(event['at']) - _ms(before['at']))}"
-    return event["at"][:23], gap, event["type"], _details(event["data"])
+    return event["at"], gap, event["type"], _details(event["data"])
 
 
 def span(milliseconds: float) -> str:
@@ -144,20 +144,20 @@ def _timeline(events: Sequence[View]) -> Iterator[Sequence[str]]:
 
 def _receipt(receipt: View) -> Sequence[str]:
     times = f"{receipt['times']} times" if receipt["times"] > 1 else ""
-    return receipt["first_at"][:23], receipt["verdict"], receipt["provider_status"], times
+    return receipt["first_at"], receipt["verdict"], receipt["provider_status"], times
 
 
 def _rejection(rejection: View) -> Sequence[str]:
     times = f"{rejection['times']} times: " if rejection["times"] > 1 else ""
-    return rejection["last_at"][:23], "rejected", rejection["reason"], f"{times}{rejection['message']}"
+    return rejection["last_at"], "rejected", rejection["reason"], f"{times}{rejection['message']}"
 
 
 def _delivery(delivery: View) -> Iterator[Sequence[str]]:
-    yield delivery["created_at"][:23], delivery["state"], delivery["event"], delivery["receiver"]
+    yield delivery["created_at"], delivery["state"], delivery["event"], delivery["receiver"]
     for each in delivery["attempts"]:
         outcome = f"answered {each['status']}" if each["status"] else (each["error"] or "no answer")
         said = _cut(" ".join((each["answer"] or "").split()), _LONGEST_DETAIL)
-        yield each["at"][:23], f"attempt {each['number']}", outcome, f"in {span(each['duration_ms'])} {said}".rstrip()
+        yield each["at"], f"attempt {each['number']}", outcome, f"in {span(each['duration_ms'])} {said}".rstrip()
 
 
 def _artifact(artifact: View) -> Iterator[Sequence[str]]:

@@ -20,9 +20,9 @@ __all__ = ["app"]  # with these commands beside those that look
 
 @app.command("cancel")
 def jobs_cancel(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Cancel a job that was not submitted yet, or ask its provider to, where it can be asked.
+    """Cancel a job that was not submitted yet.
 
-    On this machine no provider is asked; with --url the service asks.
+    With --url a job that was submitted is cancelled at its provider, if that can be asked to.
     """
 
     def said(job: View) -> str:
@@ -35,7 +35,10 @@ def jobs_cancel(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_
 def jobs_retry(
     job_id: JobId, *, yes: Yes = False, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None
 ) -> None:
-    """Make a new job of one that brought no video; it may cost once more."""
+    """Make a new job of one that brought no video.
+
+    It may cost once more.
+    """
     confirm(f"A new job like {plain(job_id)} may cost once more.", yes=yes)
 
     def said(job: View) -> str:
@@ -56,9 +59,10 @@ def jobs_attach(
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Bind an id that you found at the provider to a job whose submission has an unknown outcome.
+    """Bind an id that you found at the provider.
 
-    The provider is asked about it at once. It cannot be undone.
+    It is for a job whose submission has an unknown outcome. The provider is asked about it at once. It cannot be
+    undone.
     """
     if not is_provider_job_id(provider_job_id):
         fail(f"the provider's id must be {PROVIDER_JOB_ID}", code=2)
@@ -68,13 +72,16 @@ def jobs_attach(
 
 @app.command("remirror")
 def jobs_remirror(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Copy the video again of a job that failed with output_unavailable; it is tried for a day."""
+    """Copy a video again that was given up.
+
+    It is for a job that failed with output_unavailable, and is tried for a day.
+    """
     _do(url, key_file, lambda desk: desk.remirror(job_id), _is, as_json=as_json)
 
 
 @app.command("redeliver")
 def jobs_redeliver(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Send the newest message about a job to its caller once more."""
+    """Tell a job's caller once more how it ended."""
 
     def said(delivery: View) -> str:
         return f"{delivery['id']} is owed to {plain(delivery['receiver'])} again"

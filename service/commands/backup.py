@@ -27,7 +27,7 @@ def backup(
     as_json: AsJson = False,
     url: Annotated[str | None, typer.Option("--url", hidden=True)] = None,
 ) -> None:
-    """Copy the database of this machine into a file, while the service runs.
+    """Copy the database into a file while the service runs.
 
     The copy is one moment of it, checked, and readable by its owner alone. The videos and the secret key are not in it.
     """

@@ -30,7 +30,7 @@ def callbacks_rejected(
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """List callbacks that were not believed, newest first, and why: the first place to look when none are believed.
+    """List callbacks that were not believed, and why.
 
     A terminal shows what to do as well. Other programs get tab-separated lines: job, reason, times, last, provider.
     """

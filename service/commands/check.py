@@ -27,7 +27,7 @@ _MARKS = {"ok": "green", "note": "yellow", "FAIL": "red"}
 
 
 def check(*, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Try everything that the service depends on, and say what to do about what is ill.
+    """Try all that the service depends on; say what to do.
 
     On the service's own machine: settings, a write to the database, a file in storage, a signed callback through the
     public URL, overdue jobs and rejected callbacks. With --url: whether it is ready, its version, its clock, the API

@@ -54,7 +54,9 @@ def _since(text: str) -> int:
 
 @app.command("list")
 def jobs_list(  # noqa: PLR0913 - each is an option
-    state: Annotated[State | None, typer.Option(metavar="STATE", help="Only jobs in this state.")] = None,
+    state: Annotated[
+        State | None, typer.Option(metavar="STATE", help=f"Only jobs in this state: {', '.join(State)}.")
+    ] = None,
     provider: Annotated[
         str | None,
         typer.Option(metavar="PROVIDER", help="Only jobs of this provider.", autocompletion=lambda: [*_PROVIDERS]),
@@ -62,7 +64,8 @@ def jobs_list(  # noqa: PLR0913 - each is an option
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only jobs of this model.")] = None,
     tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Only this tenant's jobs.")] = None,
     error: Annotated[
-        ErrorCode | None, typer.Option(metavar="CODE", help="Only jobs that ended with this error.")
+        ErrorCode | None,
+        typer.Option(metavar="CODE", help=f"Only jobs that ended with this error: {', '.join(ErrorCode)}."),
     ] = None,
     text: Annotated[
         str | None,
@@ -152,7 +155,7 @@ class _Listing:
 
 @app.command("show")
 def jobs_show(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Show one job: how it is, why, what to do, and what happened when.
+    """Show one job: its state, why, what to do, its history.
 
     Other programs get JSON: the job as the API has it, with its events, receipts, deliveries and rejected callbacks.
     """
@@ -173,9 +176,10 @@ def jobs_show(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_fi
 
 @app.command("watch")
 def jobs_watch(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Follow one job until it has ended: exit code 0 when its video is kept, 1 when there is none.
+    """Follow one job until it has ended.
 
-    With --json each event is one line of JSON; other programs get tab-separated lines: time, event, data.
+    The exit code is 0 when its video is kept, and 1 when there is none. With --json each event is one line of JSON;
+    other programs get tab-separated lines: time, event, data.
     """
 
     async def run(desk: Desk) -> View:

@@ -49,7 +49,10 @@ def keys_create(
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Make an API key. The key alone is the last line of standard output, this once."""
+    """Make an API key, which is shown this once.
+
+    The key alone is the last line of standard output.
+    """
     try:
         key_name(name)
     except ValueError as error:
@@ -100,7 +103,7 @@ def keys_revoke(
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Make an API key useless, at once; it may be revoked again."""
+    """Make an API key useless, at once."""
     revoked = at_desk(url, key_file, lambda desk: desk.revoke_key(key_id))
     if as_json:
         print_json(out, revoked)
@@ -115,9 +118,10 @@ def keys_delivery_secret(
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Show the secret that signs what a tenant is told about its jobs, alone on the last line.
+    """Show the secret that signs what a tenant is told.
 
-    It is derived from REELKEEPER_SECRET_KEY, so it is shown on the service's own machine alone.
+    It is alone on the last line of standard output. It is derived from REELKEEPER_SECRET_KEY, so it is shown on the
+    service's own machine alone.
     """
     here_alone("keys delivery-secret", url)
     _check_tenant(tenant)

@@ -27,7 +27,7 @@ def receivers_list(
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """List receivers that do not take what they are told, with how much was given up, and why.
+    """List receivers that do not take what they are told.
 
     Other programs get tab-separated lines: receiver, tenant, failed, waiting, last, why.
     """
@@ -58,7 +58,7 @@ def receivers_redeliver(
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Send everything again that was given up at a receiver, which should be well by now."""
+    """Send everything again that a receiver did not take."""
     confirm(f"All that was given up at {plain(receiver)} will be sent again.", yes=yes)
 
     async def run(desk: Desk) -> View:
