@@ -137,6 +137,7 @@ def pretty(value: object) -> str:
 def buttons(job: Job, owed: Sequence[Delivery], hindrances: Mapping[str, str | None]) -> list[Button]:
     """Return what can be pressed about a job, for each of `hindrances`; `owed` is what its caller is told of it."""
     newest = f", job.{owed[-1].ended}, is sent to {owed[-1].receiver}" if owed else " is sent to its caller"
+    undone = "; that cannot be undone. Compare time, model and prompt there first."
     asks = {
         "cancel": (
             "Cancel",
@@ -163,7 +164,7 @@ def buttons(job: Job, owed: Sequence[Delivery], hindrances: Mapping[str, str | N
         "attach": (
             "Attach",
             f"Binds an id that you found at {job.provider}, when the answer to the submission was lost.",
-            f"What {job.provider} has under this id becomes this job's video, and nobody can undo that. Compare first!",
+            f"What {job.provider} has under this id becomes this job's video{undone}",
         ),
     }
     return [Button(action, *asks[action], why) for action, why in hindrances.items()]
