@@ -125,6 +125,8 @@ function sought(seconds) {
   });
 }
 
+const videoAt = (index) => document.querySelectorAll("video")[index];
+
 async function part(path, range) {
   const answer = await fetch(path, { headers: { range } });
   return [answer.status, (await answer.blob()).size];

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from typing import Final
+from urllib.parse import urlencode
 
 import httpx
 
@@ -14,8 +16,27 @@ from tests.places import until
 HOSTILE = '<img src=x onerror="alert(1)"> {{ 7 * 7 }} </script><script>alert(2)</script> & "quotes"'
 
 
+PAGES: Final = (
+    "sign-in",
+    "overview",
+    "jobs",
+    "jobs-none",
+    "job-completed",
+    "job-several-outputs",
+    "job-untold",
+    "job-failed",
+    "job-hostile",
+    "job-in-doubt",
+    "job-running",
+    "job-missing",
+    "callbacks",
+    "deliveries",
+    "receiver",
+)
+
+
 async def set_scene(studio: Studio) -> dict[str, str]:
-    """Let things happen that people come to the pages for; return the path of each page, by a name for it."""
+    """Let things happen that people come to the pages for; return the path of each of `PAGES`."""
     tenant = await studio.tenant("newsroom")
     told = studio.receiver.url
     completed = await tenant.asked(prompt="Drone shot along a glacier's edge, crevasses glowing blue", notify_url=told)
@@ -35,22 +56,19 @@ async def set_scene(studio: Studio) -> dict[str, str]:
         await until(lambda: studio.place.made_for(doubted)[0].told_at)
     running = await tenant.ask("never-ends", prompt="A sprinter's shoes in ultra slow motion, chalk dust")
     await tenant.until(running, "running")
-    return {
-        "sign-in": "/status/sign-in",
-        "overview": "/status",
-        "jobs": "/status/jobs",
-        "jobs-none": "/status/jobs?q=nothing-like-this",
-        "job-completed": f"/status/jobs/{completed}",
-        "job-several-outputs": f"/status/jobs/{outputs}",
-        "job-untold": f"/status/jobs/{untold}",
-        "job-failed": f"/status/jobs/{failed}",
-        "job-hostile": f"/status/jobs/{hostile}",
-        "job-in-doubt": f"/status/jobs/{doubted}",
-        "job-running": f"/status/jobs/{running}",
-        "job-missing": "/status/jobs/job_00000000000000000000000000",
-        "callbacks": "/status/callbacks",
-        "deliveries": "/status/deliveries",
-    }
+    receiver = {"receiver": f"http://{studio.receiver.host}", "tenant": tenant.name}
+    paths = (
+        "/status/sign-in",
+        "/status",
+        "/status/jobs",
+        "/status/jobs?q=nothing-like-this",
+        *(f"/status/jobs/{each}" for each in (completed, outputs, untold, failed, hostile, doubted, running)),
+        f"/status/jobs/job_{'0' * 26}",
+        "/status/callbacks",
+        "/status/deliveries",
+        f"/status/deliveries?{urlencode(receiver)}",
+    )
+    return dict(zip(PAGES, paths, strict=True))
 
 
 async def unsigned_callback(studio: Studio, job_id: str) -> None:

@@ -54,6 +54,10 @@ async def test_every_output_has_a_player(view: Window, tenant: Tenant) -> None:
     job_id = await tenant.asked("several-outputs")
     await view.open(f"/status/jobs/{job_id}")
     await expect(view.page.locator("video")).to_have_count(3)
+    artifacts = (await tenant.job(job_id))["artifacts"]
+    sizes = [(await view.evaluate(f"part(videoAt({index}).src, 'bytes=0-')"))[1] for index in range(3)]
+    assert sizes == [each["bytes"] for each in artifacts]
+    assert len(set(sizes)) == 3
 
 
 async def test_a_failed_job_is_retried_after_a_question(view: Window, studio: Studio, tenant: Tenant) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final, Literal
 
 import pytest
 from playwright.async_api import expect
 
 from tests.pages.conftest import Open
+from tests.pages.scenery import PAGES
 from tests.pages.screenshots import take
 from tests.pages.windows import PHONE, WIDE
+
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 
 
 @pytest.fixture(scope="package")
@@ -22,24 +26,26 @@ def pictures() -> Path:
     return folder
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-async def test_every_page_is_legible_and_no_wider_than_the_screen(
-    open_window: Open, scene: dict[str, str], pictures: Path, size: tuple[int, int], scheme: str
+@pytest.mark.parametrize("name", PAGES)
+async def test_a_page_is_legible_and_no_wider_than_the_screen(
+    open_window: Open, scene: dict[str, str], pictures: Path, name: str
 ) -> None:
-    view = await open_window(size=size, dark=scheme == "dark")
-    stranger = await open_window(size=size, dark=scheme == "dark", session=None)
-    view.forgive_status(404)
+    one = await open_window(still=True, **({"session": None} if name == "sign-in" else {}))
+    one.forgive_status(404)
+    await one.open(scene[name])
+    await expect(one.page.get_by_role("heading", level=1)).to_have_count(1)
     found = []
-    for name, path in scene.items():
-        one = stranger if name == "sign-in" else view
-        await one.open(path)
-        await expect(one.page.get_by_role("heading", level=1)).to_have_count(1)
-        picture = await take(one.page, whole=True)
-        (pictures / f"{name}-{scheme}-{size[0]}.png").write_bytes(picture)
-        found += [f"{name}: {each}" for each in await one.poorly_legible()]
+    for width, height in (WIDE, PHONE):
+        await one.page.set_viewport_size({"width": width, "height": height})
+        for scheme in SCHEMES:
+            await one.page.emulate_media(color_scheme=scheme)
+            picture = await take(one.page, whole=True)
+            (pictures / f"{name}-{scheme}-{width}.png").write_bytes(picture)
         if not await one.is_as_wide_as_the_screen():
-            found.append(f"{name}: wider than the screen: {await one.too_wide()}")
+            found.append(f"{width}: wider than the screen: {await one.too_wide()}")
+    for scheme in SCHEMES:
+        await one.page.emulate_media(color_scheme=scheme)
+        found += [f"{scheme}: {each}" for each in await one.poorly_legible()]
     assert found == []
 
 
