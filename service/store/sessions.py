@@ -48,4 +48,4 @@ class Sessions:
 
 
 def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(token.encode(errors="replace")).hexdigest()

@@ -1,0 +1,129 @@
+"""Receivers that do not take what they are told: how they are found, and how all is sent to one of them once more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from service.model import FINAL, Delivery, DeliveryAttempt, DeliveryState, VideoRequest
+from service.store import FailingReceiver, NewJob, deliveries
+from tests.store.world import World, sure
+
+RECEIVER = "https://caller.example:443"
+REFUSAL = DeliveryAttempt(1_000, 20, 500, None, "oh no")
+SILENCE = DeliveryAttempt(2_000, 30, None, "no answer", None)
+THANKS = DeliveryAttempt(3_000, 30, 204, None, "")
+
+
+async def owed(world: World, jobs: int = 1, tenant: str = "acme", receiver: str = RECEIVER) -> Sequence[Delivery]:
+    """Return messages that a worker has just claimed."""
+    for _ in range(jobs):
+        world.clock.advance(1)
+        new = NewJob(tenant, "alpha", VideoRequest(model="m", prompt="a fox"), notify_url=f"{receiver}/hook")
+        sure(await world.store.cancel((await world.create(new)).id))
+    claimed: list[Delivery] = []
+    while len(claimed) < jobs:
+        claimed += await world.deliveries.claim(1_000, each=1_000)
+    return claimed
+
+
+async def given_up(world: World, jobs: int = 1, tenant: str = "acme", receiver: str = RECEIVER) -> list[str]:
+    """Return the ids of messages that were given up, oldest first."""
+    messages = await owed(world, jobs, tenant, receiver)
+    for each in messages:
+        assert await world.deliveries.gave_up(each, REFUSAL)
+    return sorted(each.id for each in messages)
+
+
+async def test_a_receiver_that_takes_what_it_is_told_does_not_fail(world: World) -> None:
+    [first] = await owed(world)
+    assert await world.deliveries.failing() == []  # nobody has tried yet
+    await world.deliveries.delivered(first, THANKS)
+    assert await world.deliveries.failing() == []
+
+
+async def test_a_receiver_fails_from_the_first_attempt_that_it_did_not_take(world: World) -> None:
+    [first] = await owed(world)
+    await world.deliveries.try_again(first, SILENCE, world.clock.now())
+    assert await world.deliveries.failing("acme") == [
+        FailingReceiver("acme", RECEIVER, 0, 1, last_error="no answer", last_status=None, last_at=2_000)
+    ]
+    [first] = await world.deliveries.claim(9, each=9)
+    await world.deliveries.gave_up(first, REFUSAL)
+    assert await world.deliveries.failing() == [FailingReceiver("acme", RECEIVER, 1, 0, None, 500, 1_000)]
+
+
+async def test_a_receiver_that_takes_messages_again_fails_as_long_as_some_are_given_up(world: World) -> None:
+    first, second = await owed(world, 2)
+    await world.deliveries.gave_up(first, REFUSAL)
+    await world.deliveries.delivered(second, THANKS)
+    [failing] = await world.deliveries.failing()
+    assert (failing.failed, failing.waiting) == (1, 0)
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == 1
+    assert await world.deliveries.failing() == []
+    [first] = await world.deliveries.claim(9, each=9)
+    await world.deliveries.delivered(first, THANKS)
+    assert await world.deliveries.failing() == []
+
+
+async def test_receivers_are_each_tenants_own_and_the_newest_trouble_comes_first(world: World) -> None:
+    for at, tenant in ((5, "acme"), (9, "umbrella"), (7, "acme-2")):
+        [message] = await owed(world, tenant=tenant)
+        await world.deliveries.gave_up(message, DeliveryAttempt(at, 1, 500, None, None))
+    assert [each.tenant for each in await world.deliveries.failing()] == ["umbrella", "acme-2", "acme"]
+    assert [each.tenant for each in await world.deliveries.failing(limit=2)] == ["umbrella", "acme-2"]
+    assert [each.tenant for each in await world.deliveries.failing("acme")] == ["acme"]
+
+
+async def test_what_was_given_up_is_listed_newest_first_page_by_page(world: World) -> None:
+    ids = await given_up(world, 5)
+    other = await given_up(world, receiver="https://elsewhere.example:443")
+    theirs = await given_up(world, tenant="umbrella")
+    page = await world.deliveries.failed("acme", RECEIVER, limit=3)
+    assert [each.id for each in page] == ids[:1:-1]
+    assert all(each.state is DeliveryState.FAILED for each in page)
+    rest = await world.deliveries.failed("acme", RECEIVER, before_id=page[-1].id, limit=3)
+    assert [each.id for each in rest] == ids[1::-1]
+    everybody = await world.deliveries.failed(None, RECEIVER)
+    assert [each.id for each in everybody] == [*theirs, *ids[::-1]]
+    assert [each.id for each in await world.deliveries.failed(None, "https://elsewhere.example:443")] == other
+
+
+async def test_all_that_was_given_up_for_a_receiver_is_owed_again(world: World) -> None:
+    ids = await given_up(world, 3)
+    await given_up(world, tenant="umbrella")
+    await given_up(world, receiver="https://elsewhere.example:443")
+    world.announced.clear()
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == 3
+    assert set(world.announced) & FINAL, "nobody is woken"
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == 0
+    again = await world.deliveries.claim(100, each=100)
+    assert sorted(each.id for each in again) == ids
+    assert {each.attempt for each in again} == {1}
+    assert {(each.tenant, each.failed) for each in await world.deliveries.failing()} == {
+        ("acme", 1),
+        ("umbrella", 1),
+        ("acme", 0),
+    }
+
+
+async def test_many_are_owed_again_some_at_a_time_and_none_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "_AT_ONCE", 2)
+    await given_up(world, 5)
+    transactions = 0
+    write = world.ledger.write
+
+    async def counted(work: Callable[[Any], Any]) -> Any:  # noqa: ANN401 - whatever a transaction returns
+        nonlocal transactions
+        transactions += 1
+        done = await write(work)
+        if transactions == 1:  # a receiver that says 410 at once
+            for each in await world.deliveries.claim(1, each=1):
+                await world.deliveries.gave_up(each, REFUSAL)
+        return done
+
+    monkeypatch.setattr(world.ledger, "write", counted)
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == 5
+    assert transactions >= 3
