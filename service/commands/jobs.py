@@ -184,6 +184,7 @@ def jobs_watch(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_f
 
     async def run(desk: Desk) -> View:
         before: View | None = None
+        await desk.job(job_id)  # what is wrong with the address or the key is told now, and not tried for minutes
         with Busy(err, f"{plain(job_id)}: waiting") as busy:
             async for event in desk.follow(job_id):
                 with busy.aside():

@@ -69,7 +69,7 @@ class RemoteDesk:
                 raise
             self._tenant = ""
             return await self.jobs(search, go_on=go_on, limit=limit)
-        return Page(page["data"], page["next_cursor"])
+        return Page(_data(page), _view(page).get("next_cursor"))
 
     async def job(self, job_id: str) -> View:
         """Return a job."""
@@ -89,7 +89,7 @@ class RemoteDesk:
             trouble = "the stream ended"
             try:
                 async for event in self._stream(self._path(job_id, "/events"), after):
-                    after, tries = int(event["id"]), 0
+                    after, tries = event["id"], 0
                     yield event
                 if await self._all_told(job_id, after):
                     return
@@ -106,7 +106,7 @@ class RemoteDesk:
 
     async def _all_told(self, job_id: str, after: int) -> bool:
         """Tell whether a job has ended, and its end was told with event `after`."""
-        if not (await self.job(job_id))["finished_at"]:
+        if not (await self.job(job_id)).get("finished_at"):
             return False
         rest = await self.ask("GET", self._path(job_id, "/events"), params={"after": str(after)})
         return not _data(rest)
@@ -133,7 +133,7 @@ class RemoteDesk:
                 for message in messages:
                     for line in message.split(b"\n"):
                         if line.startswith(b"data:"):
-                            yield _view(self._json(line[5:], path))
+                            yield self._event(line[5:], path)
         finally:
             await response.aclose()
 
@@ -177,9 +177,9 @@ class RemoteDesk:
         params = {} if job_id is None else {"job": job_id}
         while len(found) < limit:
             here = {"limit": str(min(_MOST_JOBS, limit - len(found)))}
-            page = await self.ask("GET", "/v1/callbacks/rejected", params=params | here)
+            page = _view(await self.ask("GET", "/v1/callbacks/rejected", params=params | here))
             found += _data(page)
-            if not page["has_more"]:
+            if not page.get("next_cursor"):
                 break
             params["cursor"] = str(page["next_cursor"])
         return found
@@ -271,6 +271,12 @@ class RemoteDesk:
         if code == "job_not_found":
             return no_job(path.split("/")[3], f"{self.where} for this API key")
         return DeskError(message, "for_now" if answer.status in _FOR_NOW else code)
+
+    def _event(self, data: bytes, path: str) -> View:
+        event = self._json(data, path)
+        if not isinstance(event, dict) or not isinstance(event.get("id"), int):
+            raise self._strange(path, "an event that is none of Reelkeeper's")
+        return event
 
     def _json(self, body: bytes, path: str) -> Any:  # noqa: ANN401 - what JSON holds
         try:
