@@ -216,7 +216,7 @@ async def open_service(
             ),
             Eraser(records.erasures, storage, clock, chance),
             ModelLister(records.catalogue, listing, clock, chance),
-            Sweeper(storage, records.statistics, clock, chance, log),
+            Sweeper(storage, clock, chance, log),
             Forgetter(records.statistics, clock, chance),
         )
 

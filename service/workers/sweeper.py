@@ -13,7 +13,6 @@ from service.backoff import Backoff, spread_ms
 from service.clock import Clock
 from service.errors import InterruptedWorkError
 from service.storage import Storage
-from service.store import Statistics
 from service.workers import About, Outcome
 
 _EVERY_MS = 6 * 3_600_000
@@ -32,23 +31,14 @@ class Sweep:
 class Sweeper:
     """Removes what is a day old and was never finished: uploads, temporary files, probes and jobs' empty folders.
 
-    Of the statistics it forgets what is too old to be shown.
     What has not the exact form of ours is nobody's business: an operator may keep other things beside it.
     When to sweep next is kept in memory alone: whoever starts the service anew may have killed the one before.
     """
 
     name = "sweep"
 
-    def __init__(
-        self,
-        storage: Storage,
-        statistics: Statistics,
-        clock: Clock,
-        chance: random.Random,
-        log: FilteringBoundLogger,
-    ) -> None:
+    def __init__(self, storage: Storage, clock: Clock, chance: random.Random, log: FilteringBoundLogger) -> None:
         self._storage = storage
-        self._statistics = statistics
         self._clock = clock
         self._chance = chance
         self._log = log
@@ -73,7 +63,6 @@ class Sweeper:
 
     async def handle(self, item: Sweep) -> Outcome:  # noqa: ARG002 - all rounds are alike
         """Sweep once. What can never be collected is told once, not in every round."""
-        await self._statistics.forget()
         swept = await self._storage.sweep(datetime.fromtimestamp((self._clock.now() - _YOUNG_MS) / 1000, UTC))
         if swept.left is not None and swept.left != self._left:
             self._log.warning("storage.not_swept", reason=swept.left)

@@ -31,7 +31,7 @@ class Dusty(Storage):
 def sweeper_of(stage: Stage, *answers: Swept | StorageError) -> tuple[Sweeper, Dusty]:
     storage = Dusty(list(answers))
     chance = random.Random(5)  # noqa: S311 - the same jitter in every run
-    return Sweeper(storage, stage.world.statistics, stage.clock, chance, stage._log), storage
+    return Sweeper(storage, stage.clock, chance, stage._log), storage
 
 
 async def outcomes(sweeper: Sweeper) -> list[str]:
@@ -90,13 +90,3 @@ async def test_what_stays_for_ever_is_said_once(stage: Stage, often: int) -> Non
         stage.clock.advance(7 * HOUR)
     said = [call.kwargs["reason"] for call in stage.logged.calls if call.kwargs["event"] == "storage.not_swept"]
     assert said == ["uploads stay; give it a rule", "another"]
-
-
-async def test_numbers_that_are_too_old_to_be_shown_are_forgotten_with_every_round(stage: Stage) -> None:
-    sweeper, _ = sweeper_of(stage)
-    await stage.world.queued()
-    await outcomes(sweeper)
-    assert stage.world.sql("SELECT * FROM activity")
-    stage.clock.advance(9 * 24 * HOUR)
-    await outcomes(sweeper)
-    assert not stage.world.sql("SELECT * FROM activity")
