@@ -11,7 +11,7 @@ import pytest
 
 from service.errors import StoreUnavailableError
 from service.model import Job, OnUnknown, Source, State, Status, VideoRequest
-from service.store import Created, Idempotency, KeyReused, NewJob, Receipt, Verdict
+from service.store import Created, Idempotency, KeptReceipt, KeyReused, NewJob, Receipt, Verdict
 from tests.store.world import World, report, sure
 
 FOX = NewJob("acme", "alpha", VideoRequest(model="m", prompt="a fox"))
@@ -105,6 +105,21 @@ async def test_a_callback_that_says_something_else_is_kept_apart(world: World) -
         ("failed", "another", "mismatched", 1),
         ("failed", f"at-{job.id}", "applied", 1),
     ]
+
+
+async def test_what_was_received_about_a_job_is_told_in_the_order_in_which_it_came(world: World) -> None:
+    job, begun = await world.running(), world.clock.now()
+    await world.receive(job, report(Status.FAILED, "another"), b"\xff not text")
+    world.clock.advance(5)
+    for _ in range(2):
+        await world.receive(job, report(Status.COMPLETED, f"at-{job.id}"), b"{}")
+        world.clock.advance(5)
+    headers = {"x-signature": "s"}
+    assert await world.store.receipts(job.id) == [
+        KeptReceipt("another", "failed", Verdict.MISMATCHED, 1, begun, begun, headers, b"\xff not text"),
+        KeptReceipt(f"at-{job.id}", "completed", Verdict.APPLIED, 2, begun + 5, begun + 10, headers, b"{}"),
+    ]
+    assert await world.store.receipts((await world.queued()).id) == []
 
 
 async def test_a_repeated_callback_that_is_applied_at_last_is_kept_as_applied(world: World) -> None:

@@ -82,6 +82,17 @@ class BusyWalk(Walk):
                 self.claimed[kind] = [each for each in held if each.id != job.id]
 
 
+async def test_a_job_that_is_there_from_elsewhere_is_counted_too(world: World) -> None:
+    await world.queued()
+    world.sql(
+        "INSERT INTO jobs (id, tenant, state, due_at, provider, provider_job_id, model, request, on_unknown, metadata,"
+        " created_at, submitted_at, deadline_at, cost) SELECT 'job_z', tenant, 'running', 1, provider, 'theirs', model,"
+        " request, on_unknown, metadata, created_at, created_at, 1, 0.5 FROM jobs"
+    )
+    assert kept(world)["spend"] == counted(world)["spend"] != {}
+    assert searchable(world) == {row["id"] for row in world.sql("SELECT id FROM jobs")}
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_what_was_counted_while_it_happened_is_what_there_is(world: World, seed: int) -> None:
     walk = BusyWalk(world, seed)
