@@ -4,7 +4,8 @@
 
 The database is seeded first, unless FOLDER holds one from before; then `reelkeeper serve` runs on it as a process of
 its own, and an operator who signed in asks for each page fifty times. A time is from the request to the last byte of
-the answer, or (first byte) to the first of its body.
+the answer, or (first byte) to the first of its body; `processor` is how long the service was on one for an answer, on
+average, which does not depend on what else the machine does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import signal
 import statistics
@@ -54,6 +56,7 @@ class Answer:
     question: Question
     first: Sequence[float]  # to the first byte of the body
     last: Sequence[float]
+    processor: float  # for each answer, on average
 
 
 def questions(seeded: Seeded, older: str) -> list[Question]:
@@ -98,8 +101,11 @@ def _days_ago(days: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, settings: dict[str, str]) -> AsyncIterator[None]:
-    """Run `reelkeeper serve` while the block lasts. Raises RuntimeError with its log when it does not start."""
+async def serving(folder: Path, settings: dict[str, str]) -> AsyncIterator[int]:
+    """Run `reelkeeper serve` while the block lasts, and tell its process id.
+
+    Raises RuntimeError with its log when it does not start.
+    """
     url = settings["REELKEEPER_PUBLIC_URL"]
     command = (sys.executable, "-m", "service", "serve", "--port", str(httpx.URL(url).port))
     with (folder / "log.jsonl").open("ab") as log:
@@ -117,7 +123,7 @@ async def serving(folder: Path, settings: dict[str, str]) -> AsyncIterator[None]
                 return False
 
             await until(up)
-        yield
+        yield process.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
@@ -150,7 +156,7 @@ async def measure(folder: Path, jobs: int, times: int = TIMES) -> list[Answer]:
             _, key = await records.keys.create("measuring", "studio", operator=True)
             second = (await records.store.jobs(limit=50))[-1].id
         async with (
-            serving(folder, settings),
+            serving(folder, settings) as process,
             httpx.AsyncClient(base_url=settings["REELKEEPER_PUBLIC_URL"], trust_env=False, timeout=60) as client,
         ):
             origin = {"origin": settings["REELKEEPER_PUBLIC_URL"]}
@@ -158,12 +164,12 @@ async def measure(folder: Path, jobs: int, times: int = TIMES) -> list[Answer]:
             if signed_in.status_code != httpx.codes.SEE_OTHER:
                 raise RuntimeError(f"nobody can sign in: {signed_in.status_code} {signed_in.text}")
             asked = questions(seeded, f"/status/jobs?before={second}")
-            return [await _ask(client, key, question, times) for question in asked]
+            return [await _ask(client, key, question, times, process) for question in asked]
 
 
-async def _ask(client: httpx.AsyncClient, key: str, question: Question, times: int) -> Answer:
+async def _ask(client: httpx.AsyncClient, key: str, question: Question, times: int, process: int) -> Answer:
     headers = _PAGE if question.html else {"authorization": f"Bearer {key}"}
-    first, last = [], []
+    first, last, spent = [], [], _processor_ms(process)
     for _ in range(times):
         begun = time.perf_counter()
         async with client.stream("GET", question.path, headers=headers) as answer:
@@ -172,17 +178,31 @@ async def _ask(client: httpx.AsyncClient, key: str, question: Question, times: i
         first.append(came[0] * 1000)
         if answer.status_code != httpx.codes.OK:
             raise RuntimeError(f"{question.path} was answered with {answer.status_code}")
-    return Answer(question, first, last)
+    return Answer(question, first, last, (_processor_ms(process) - spent) / times)
+
+
+def _processor_ms(process: int) -> float:
+    """Return how long a process was on a processor so far."""
+    spent = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(spent[11]) + int(spent[12])) * 1000 / os.sysconf("SC_CLK_TCK")
 
 
 def table(answers: Sequence[Answer]) -> str:
     """Write the times as Markdown."""
-    rows = [("What", "median", "p95", "limit"), ("---", "---:", "---:", "---:")]
+    rows = [("What", "median", "p95", "processor", "limit"), ("---", "---:", "---:", "---:", "---:")]
     for answer in answers:
         times = answer.first if answer.question.says.endswith("first byte") else answer.last
         p95 = statistics.quantiles(times, n=20)[-1]
         limit = f"{answer.question.limit} ms" + ("" if p95 < answer.question.limit else ", missed")
-        rows.append((answer.question.says, f"{statistics.median(times):.1f} ms", f"{p95:.1f} ms", limit))
+        rows.append(
+            (
+                answer.question.says,
+                f"{statistics.median(times):.1f} ms",
+                f"{p95:.1f} ms",
+                f"{answer.processor:.1f} ms",
+                limit,
+            )
+        )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

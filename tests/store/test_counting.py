@@ -10,7 +10,7 @@ from service.model import DeliveryAttempt, OnUnknown, Status, VideoRequest
 from service.store import NewJob
 from tests.store.recount import Numbers, added, counted, kept, searchable, taken_away
 from tests.store.test_walk import ENDS, Walk
-from tests.store.world import World, report
+from tests.store.world import World, artifact, report
 
 TENANTS = ["acme", "umbrella", "acme-2"]
 HOOKS = [None, "https://one.example/hook", "https://two.example/hook"]
@@ -39,6 +39,12 @@ class BusyWalk(Walk):
 
     async def check(self) -> None:
         """Check nothing after each step: here it is about numbers."""
+
+    async def mirror(self) -> None:
+        job = self.remembered("mirror")
+        if job is not None and self.chance.random() < 0.3:
+            await self.world.claims.keep_artifact(job, replace(artifact(0), bytes=self.chance.randrange(1, 9_000)))
+        await super().mirror()
 
     async def tell(self) -> None:
         deliveries = self.world.deliveries
