@@ -25,7 +25,7 @@ _JOBS = 400
 _SHOTS: Final = (  # file, page, size, dark
     ("overview.png", "overview", (1280, 960), False),
     ("job-dark.png", "job-of-the-past", (1280, 1220), True),
-    ("jobs-phone.png", "jobs", PHONE, False),
+    ("failed-phone.png", "job-failed", PHONE, False),
 )
 _SETTLED = """Promise.all([
   document.fonts.ready,

@@ -80,7 +80,7 @@ async def test_a_filter_that_means_nothing_is_told_where_it_stands(view: Window)
 
 
 async def test_the_table_has_pages(open_window: Open, tenant: Tenant) -> None:
-    body = {"provider": "openrouter", "model": "sandbox/ok", "prompt": "one of many", "duration": 4}
+    body = {"provider": "openrouter", "model": "sandbox/refused-400", "prompt": "one of many", "duration": 4}
     for _ in range(2):
         answer = await tenant.http.post("/v1/jobs/batch", json={"jobs": [body] * 60})
         assert answer.is_success
