@@ -168,9 +168,7 @@ async def test_a_part_that_is_ill_stands_above_everything_with_what_to_do(house:
     async with signed_in(house, operator=True) as browser:
         page = await browser.see("/status")
     assert page.one(id="well").text == "ill"
-    assert page.one(id="concerns").text.startswith(
-        "Worker poll: died of OSError, is being started again. worker.died"
-    )
+    assert page.one(id="concerns").text.startswith("Worker poll: died of OSError, is being started again. worker.died")
     assert parts_of(page, "parts")[:3] == ["database ok", "storage ok", "worker poll ill"]
 
 
