@@ -68,9 +68,8 @@ def find(tx: Tx, tenant: str | None, wanted: Wanted, *, before_id: str | None, l
     """Find jobs, newest first: of one tenant, or (None) everybody's."""
     if tenant is not None and wanted.tenant_named not in (None, tenant):
         return _NOTHING
-    tenant = tenant or wanted.tenant_named
     filters = {
-        "tenant": tenant,
+        "tenant": tenant or wanted.tenant_named,
         "state": wanted.state,
         "provider": wanted.provider,
         "model": wanted.model,
@@ -87,9 +86,9 @@ def find(tx: Tx, tenant: str | None, wanted: Wanted, *, before_id: str | None, l
         elif rows := tx.all("jobs_at_providers", providers=dumps(_providers(tx)), provider_job_id=text):
             return _found_among(tx, [row["id"] for row in rows], filters, below_id)
         else:
-            return _find_words(tx, text, filters, from_id, below_id, before_id, limit)
+            return _find_words(tx, text, filters, below_id, before_id, limit)
     most = max(_MOST, limit + 1)
-    walk = _walk(tx, filters, most)
+    walk = _walk(tx, filters, most, own=tenant is not None)
     return _found(
         tx.all("find", walk=walk, from_id=from_id, below_id=below_id, most=most, limit=limit + 1, **filters), limit
     )
@@ -117,7 +116,6 @@ def _find_words(
     tx: Tx,
     text: str,
     filters: Mapping[str, object],
-    from_id: str,
     below_id: str,
     before_id: str | None,
     limit: int,
@@ -133,7 +131,6 @@ def _find_words(
     if before_id is not None and (row := tx.one("search_number", id=before_id)) is not None:
         # The one before where a deleted job was is met for the first time.
         below = min(below, row["number"] + (row["job_id"] != before_id))
-    del from_id  # what is too old is met late, and filtered by its time
     rows = tx.all("find_words", words=words, below_number=below, most=_MOST, limit=limit + 1, **filters)
     return _found(rows, limit)
 
@@ -180,8 +177,11 @@ def _providers(tx: Tx) -> list[str]:
     return [row["provider"] for row in tx.all("providers")]
 
 
-def _walk(tx: Tx, filters: Mapping[str, object], most: int) -> str:
-    """Choose the index to walk along: the one that meets the fewest jobs, as far as can be told."""
+def _walk(tx: Tx, filters: Mapping[str, object], most: int, *, own: bool) -> str:
+    """Choose the index to walk along: the one that meets the fewest jobs, as far as can be told.
+
+    With `own` only the tenant's: where the walk stops is told, and must not be the name of another tenant's job.
+    """
     tenant, state = filters["tenant"], filters["state"]
     everybody = _counts(tx, "")
     sizes = {"all": everybody.total()}
@@ -198,7 +198,8 @@ def _walk(tx: Tx, filters: Mapping[str, object], most: int) -> str:
             sizes["model"] = sizes["all"] // 10
         if filters["error"] is not None:
             sizes["error"] = sum(everybody[each] for each in _ENDED_BADLY) // 3
-    return min(sizes, key=lambda walk: sizes[walk])
+    ways = [way for way in sizes if not own or way in ("tenant", "tenant_state")]
+    return min(ways, key=lambda way: sizes[way])
 
 
 def _counts(tx: Tx, tenant: str) -> Counter[str]:

@@ -336,7 +336,7 @@ RECEIVING = (
         "story/silence: twenty_jobs_without_a_callback_all_end_by_polls",
         "story/crashes: a_callback_that_finds_the_service_dead_comes_again",
         "story/outages: polls_that_bring_nothing_end_no_job",
-        "store/callers: the_overview_tells_how_the_last_words_came",
+        "store/statistics: the_last_word_about_a_job_is_counted_by_the_way_it_came",
         _SOAK,
     ),
     row(

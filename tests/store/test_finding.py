@@ -87,9 +87,9 @@ async def test_every_way_to_a_job_finds_the_same(
     job = mixture[1]
     wanted = {"state": job.state, "provider": job.provider, "model": job.model, "tenant_named": job.tenant}
     for way in ("all", "tenant", "state", "tenant_state", "model"):
-        monkeypatch.setattr(finding, "_walk", lambda *_, way=way: way)
+        monkeypatch.setattr(finding, "_walk", lambda *_, way=way, **__: way)
         assert await found(world, **wanted) == [job.id]
-    monkeypatch.setattr(finding, "_walk", lambda *_: "error")
+    monkeypatch.setattr(finding, "_walk", lambda *_, **__: "error")
     ended = mixture[0]
     assert ended.error is not None
     assert await found(world, error=ended.error.code, model="m", provider="alpha") == [ended.id]
@@ -144,6 +144,16 @@ async def test_only_so_many_jobs_are_looked_at_in_one_call(
     page = await world.store.find(None, Wanted(provider="beta", text=text), before_id=page.go_on, limit=1)
     assert page == Found([old], None, looked_at_all=True)
     assert await world.store.jobs(provider="beta", limit=5) == [old]
+
+
+@pytest.mark.parametrize("text", [None, "fox"])
+async def test_where_the_list_of_a_tenant_goes_on_is_no_job_of_another_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    monkeypatch.setattr(finding, "_MOST", 3)
+    mine = [await made(world, tenant=tenant) for tenant in ("acme", *["umbrella"] * 5, "acme", "acme", "acme")]
+    page = await world.store.find("acme", Wanted(model="n", text=text), limit=2)
+    assert page == Found([], mine[-3].id, looked_at_all=False)
 
 
 async def test_few_jobs_of_a_state_are_found_at_once_among_many(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
