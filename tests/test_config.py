@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.config import (
+    PROVIDERS,
     SETTINGS,
     Config,
     LLMGatewaySettings,
@@ -204,12 +205,27 @@ def test_traces_may_go_elsewhere_than_what_else_a_collector_takes() -> None:
     assert config.traces == "https://traces.example/otlp/v1/traces"
 
 
+@pytest.mark.parametrize("said", ["http://127.0.0.1:4318", "collector:4317"])
 @pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
-def test_traces_without_what_sends_them_are_a_mistake(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collector_that_nothing_here_could_send_to_is_no_mistake(
+    name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(texts, "_SENDS_TRACES", "a-package-that-is-not-installed")
-    assert "needs what sends traces: pip install 'reelkeeper[otel]', or unset it" in mistake(
-        **{name: "http://127.0.0.1:4318"}
-    )
+    assert (read(**{name: said}).traces or "").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("keys", "configured"),
+    [
+        ({"OPENROUTER_API_KEY": "one"}, ("openrouter",)),
+        ({"LLMGATEWAY_API_KEY": "two"}, ("llmgateway",)),
+        ({"LLMGATEWAY_API_KEY": "two", "OPENROUTER_API_KEY": "one"}, PROVIDERS),
+    ],
+)
+def test_the_providers_that_are_on_are_those_with_a_key(keys: dict[str, str], configured: tuple[str, ...]) -> None:
+    config = Config.read({**RIGHT, "OPENROUTER_API_KEY": "", **keys})
+    assert config.configured == configured
+    assert config.default_provider == configured[0]
 
 
 @pytest.mark.parametrize("name", ["OPENROUTER_BASE_URL", "LLMGATEWAY_BASE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"])

@@ -23,7 +23,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from service.config import texts
 from service.errors import ConfigurationError
 
-_PROVIDERS = ("openrouter", "llmgateway")  # in the order of the default
+PROVIDERS = ("openrouter", "llmgateway")
+"""Every provider that there are settings for, in the order of the default."""
+
 _PREFIX = "REELKEEPER_"
 _LARGEST_PORT = 65535
 _LONGEST_DEADLINE_S = 30 * 24 * 3600
@@ -260,7 +262,7 @@ class Config(SecretConfig):
     @classmethod
     def _mistakes(cls, given: Mapping[str, str]) -> list[str]:
         mistakes = super()._mistakes(given)
-        if any(f"{name.upper()}_API_KEY" in given for name in _PROVIDERS):
+        if any(f"{name.upper()}_API_KEY" in given for name in PROVIDERS):
             return mistakes
         why = "because no provider is on without its key; for example OPENROUTER_API_KEY=sk-or-v1-and-what-follows"
         return [*mistakes, f"OPENROUTER_API_KEY or LLMGATEWAY_API_KEY must be set, {why}"]
@@ -269,12 +271,17 @@ class Config(SecretConfig):
     @classmethod
     def _is_configured(cls, value: str, info: ValidationInfo) -> str:
         # A key that is set but wrong is not in `data`: its own mistake is enough, so it counts as configured.
-        configured = [name for name in _PROVIDERS if info.data.get(f"{name}_api_key", "wrong") is not None]
-        if value and value not in _PROVIDERS:
+        configured = [name for name in PROVIDERS if info.data.get(f"{name}_api_key", "wrong") is not None]
+        if value and value not in PROVIDERS:
             raise ValueError("must be openrouter or llmgateway")
         if value and configured and value not in configured:
             raise ValueError(f"names a provider that is off; set {value.upper()}_API_KEY to turn it on")
         return value or next(iter(configured), "")
+
+    @property
+    def configured(self) -> tuple[str, ...]:
+        """The providers that are on."""
+        return tuple(name for name in PROVIDERS if getattr(self, name) is not None)
 
     @property
     def traces(self) -> str | None:
