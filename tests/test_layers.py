@@ -104,6 +104,8 @@ def _wrong_import(unit: str, imported: str) -> Iterator[str]:
     other = rest.partition(".")[0]
     if other not in ROW:
         yield f"imports {imported}, which is in no row"
+    elif other != unit and other == "store" and (SERVICE / "store" / f"{rest.split('.')[1]}.py").is_file():
+        yield f"imports {imported}, which is inside the store; import from service.store, which exports what others use"
     elif other != unit and ROW[other] >= ROW[unit] and not ROW[unit] == ROW[other] == 0:
         yield f"imports {imported}, which is {'beside' if ROW[other] == ROW[unit] else 'above'} it"
 
@@ -196,6 +198,8 @@ def test_what_the_layers_allow_is_allowed(module: str, source: str) -> None:
         ("service.outbound", "from service.vault import Vault", "beside"),
         ("service.outbound", "import importlib\nimportlib.import_module('service.vault')", "beside"),
         ("service.clock", "from service.db import x", "above"),
+        ("service.web.jobs", "from service.store.inputs import put_back", "inside the store"),
+        ("service.assembly", "from service.store import claims", "inside the store"),
         ("service.check", "from service.__main__ import main", "above"),
         ("service.web.jobs", "from service.config import Config", "only"),
         ("service.web.jobs", "from service.db import Database", "only"),

@@ -19,6 +19,7 @@ from service.store.accepting import (
     NotRetriable,
     OutOfCredits,
     RateLimited,
+    retriable,
 )
 from service.store.backups import Backups, Restoration
 from service.store.catalogue import Catalogue
@@ -27,13 +28,14 @@ from service.store.deliveries import Deliveries, FailingReceiver
 from service.store.eras import Eras
 from service.store.erasures import Erasure, Erasures
 from service.store.finding import Found, Wanted
+from service.store.inputs import taken_out
 from service.store.jobs import Store
 from service.store.keys import KeyStore
 from service.store.receipts import KeptReceipt, Receipt, Verdict
 from service.store.rejections import Mark, Reason, Rejection, Rejections
 from service.store.sessions import SESSION_MS, Sessions
 from service.store.statistics import QUARTERS, Kept, Overview, Spend, Statistics, Stored, Waiting
-from service.store.transaction import Ledger, Timing
+from service.store.transaction import Ledger, Timing, receiver_of
 
 __all__ = [
     "QUARTERS",
@@ -78,4 +80,7 @@ __all__ = [
     "Verdict",
     "Waiting",
     "Wanted",
+    "receiver_of",
+    "retriable",
+    "taken_out",
 ]

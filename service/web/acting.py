@@ -21,8 +21,7 @@ from service.model import (
     is_provider_job_id,
 )
 from service.providers import Cancels, Provider, Unanswered
-from service.store import Created, Deliveries, Store
-from service.store.accepting import retriable
+from service.store import Created, Deliveries, Store, retriable
 from service.web.creating import Creating, Keyed, why_not_retriable
 from service.web.refusals import RefusalError, invalid_request
 from service.web.views import Views

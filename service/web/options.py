@@ -6,7 +6,7 @@ import json
 from collections.abc import Container
 
 from service.model import Problem, VideoRequest
-from service.store.inputs import taken_out
+from service.store import taken_out
 from service.web.refusals import shown
 
 _MOST_BYTES = 65_536

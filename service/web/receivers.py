@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.model import Problem
-from service.store import Deliveries, FailingReceiver
-from service.store.transaction import receiver_of
+from service.store import Deliveries, FailingReceiver, receiver_of
 from service.web.answers import JSONResponse
 from service.web.body import BODY_SECONDS, parse_object, read_body, require_json
 from service.web.callers import Callers, note

@@ -10,8 +10,7 @@ from typing import Any
 
 from service.logs import redact
 from service.model import Artifact, Delivery, DeliveryAttempt, Event, Job, VideoRequest
-from service.store import KeptReceipt
-from service.store.inputs import taken_out
+from service.store import KeptReceipt, taken_out
 
 _LINKS = ("events", "receipts", "deliveries", "cancel", "retry", "redeliver", "remirror", "content")
 

@@ -11,8 +11,7 @@ from typing import Any
 from service.clock import Clock
 from service.logs import redact
 from service.model import Billable, Delivery, Job, State
-from service.store import Deliveries, Rejections, Store
-from service.store.inputs import taken_out
+from service.store import Deliveries, Rejections, Store, taken_out
 from service.web.acting import PROVIDER_JOB_ID, Acting
 from service.web.status.advice import ADVICE, waiting
 from service.web.status.timeline import timeline
