@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.metrics import Metrics, Reading
 from service.model import DeliveryState, State
 from service.observer import Answered, CalledBack, Handled
-from service.workers import Word
+from service.workers import Name
 
 READING = Reading(
     jobs={"alpha": {State.RUNNING: 3}, "gone": {State.RUNNING: 1}},
@@ -200,7 +200,7 @@ def test_with_every_label_that_there_is_it_stays_small() -> None:
     metrics = Metrics("1", providers)
     for provider in providers:
         for step in ("submit", "resolve", "poll", "mirror", "notify", "erase", "models", "sweep"):
-            for word in get_args(Word):
-                metrics.handled(Handled(step, word, 0, 0.1, provider))
+            for name in get_args(Name):
+                metrics.handled(Handled(step, name, 0, 0.1, provider))
     text, _ = metrics.exposition("", READING, {})
     assert text.count(b"\n") < 10_000  # steps alone come to this, and most of them have few of the outcomes

@@ -19,7 +19,7 @@ from service.__main__ import app
 from service.metrics import _OUTPUT_ERRORS, _PROVIDER_ERRORS, Metrics
 from service.model import DeliveryState, State
 from service.store import Verdict
-from service.workers import Word
+from service.workers import Name
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 DASHBOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "reelkeeper.json").read_text())
@@ -35,7 +35,7 @@ QUERIES = {
     **{f"alert {rule['alert']}": rule["expr"] for rule in RULES},
 }
 WORDS: dict[str, set[str]] = {
-    "outcome": set(get_args(Word)),
+    "outcome": set(get_args(Name)),
     "verdict": {*Verdict, "rejected"},
     "kind": {kind for _, kind in _PROVIDER_ERRORS} | {*_OUTPUT_ERRORS.values()},
     "state": {*State, *DeliveryState},

@@ -23,7 +23,7 @@ from service.observer import Handled, Observer, Observers
 
 Pause = Callable[[float], Awaitable[object]]
 
-Word = Literal[
+Name = Literal[
     # submissions, and those in doubt
     "accepted", "refused", "turned away", "in doubt", "resubmitted",
     # polls: what the provider said, in our words
@@ -35,9 +35,9 @@ Word = Literal[
     # all of them
     "later", "gave up", "lease lost", "interrupted", "not stored",
 ]  # fmt: skip
-"""What can become of an item. The words are few, because numbers are kept of each; `Outcome.reason` has the details."""
+"""What can become of an item. The names are few, because numbers are kept of each; `Outcome.reason` has the details."""
 
-_TELLING = frozenset[Word]({"in doubt", "gave up", "lease lost", "unknown word"})  # somebody may want to look at it
+_TELLING = frozenset[Name]({"in doubt", "gave up", "lease lost", "unknown word"})  # somebody may want to look at it
 _LAST_WORDS = 2.0  # s, to store what was cut off
 
 
@@ -45,7 +45,7 @@ _LAST_WORDS = 2.0  # s, to store what was cut off
 class Outcome:
     """What became of an item, and why: the reason may quote a stranger, and is for the log alone."""
 
-    word: Word
+    name: Name
     reason: str | None = None
 
 
@@ -214,7 +214,7 @@ class Worker(Generic[T]):
         about = self._step.about(item)
         self._tell(about, outcome, error, seconds)
         kind = None if error is None else type(error).__name__
-        self._observer.handled(Handled(self.step, outcome.word, begun_at, seconds, about.provider, about.job, kind))
+        self._observer.handled(Handled(self.step, outcome.name, begun_at, seconds, about.provider, about.job, kind))
 
     async def _outcome(self, item: T, handling: asyncio.Future[Outcome]) -> tuple[Outcome, Exception | None]:
         """Return what became of the item, and what was raised on the way."""
@@ -239,9 +239,9 @@ class Worker(Generic[T]):
         """Write the one line that is about this item."""
         known = error is None or isinstance(error, ReelkeeperError)
         tell = self._log.info
-        if not known or outcome.word == "not stored":
+        if not known or outcome.name == "not stored":
             tell = self._log.error
-        elif outcome.word in _TELLING or (error is not None and not isinstance(error, InterruptedWorkError)):
+        elif outcome.name in _TELLING or (error is not None and not isinstance(error, InterruptedWorkError)):
             tell = self._log.warning
         line = {
             "job": about.job,
@@ -249,7 +249,7 @@ class Worker(Generic[T]):
             "delivery": about.delivery,
             "attempt": about.attempt,
             "late_ms": about.late_ms,
-            "outcome": outcome.word,
+            "outcome": outcome.name,
             "reason": outcome.reason,
             "kind": None if error is None else type(error).__name__,
             "error": None if error is None else str(error),

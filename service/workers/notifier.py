@@ -17,7 +17,7 @@ from service.model import Delivery, DeliveryAttempt, Job
 from service.outbound import is_private
 from service.store import Deliveries, Store
 from service.vault import KeyMissingError, SealError
-from service.workers import About, Outcome, Word
+from service.workers import About, Name, Outcome
 from service.workers.posting import Reply, post
 
 Compose = Callable[[Delivery, Job, int], tuple[Mapping[str, str], bytes]]
@@ -106,19 +106,19 @@ class Notifier:
 
     async def _note(self, delivery: Delivery, reply: Reply, at: int, duration_ms: int) -> Outcome:
         attempt = _attempt(reply, at, duration_ms)
-        word: Word
+        name: Name
         said = reply.error if reply.status is None else f"the answer was {reply.status}"
         if reply.status is not None and httpx.codes.is_success(reply.status):
-            kept, word = await self._deliveries.delivered(delivery, attempt), "delivered"
+            kept, name = await self._deliveries.delivered(delivery, attempt), "delivered"
         elif reply.status == httpx.codes.GONE or delivery.attempt > len(WAITS_MS):
-            kept, word = await self._deliveries.gave_up(delivery, attempt), "gave up"
+            kept, name = await self._deliveries.gave_up(delivery, attempt), "gave up"
         else:
             wait_ms = max(spread_ms(WAITS_MS[delivery.attempt - 1], _JITTER, self._chance), reply.retry_after_ms or 0)
             kept = await self._deliveries.try_again(delivery, attempt, self._clock.now() + wait_ms)
-            word = "later"
+            name = "later"
         if not kept:
             return Outcome("lease lost")
-        return Outcome(word) if word == "delivered" else Outcome(word, said)
+        return Outcome(name) if name == "delivered" else Outcome(name, said)
 
 
 def _attempt(reply: Reply, at: int, duration_ms: int) -> DeliveryAttempt:

@@ -81,5 +81,5 @@ async def sent(notifier: Notifier) -> list[str]:
     """Send all that is due, and return what came of each, in a word."""
     outcomes: list[str] = []
     while claimed := await notifier.claim(100):
-        outcomes += [(await notifier.handle(delivery)).word for delivery in claimed]
+        outcomes += [(await notifier.handle(delivery)).name for delivery in claimed]
     return outcomes

@@ -64,7 +64,7 @@ class Scripted:
 
 def told(outcome: Outcome) -> str:
     """Return an outcome as one text: "in doubt: the connection broke"."""
-    return outcome.word if outcome.reason is None else f"{outcome.word}: {outcome.reason}"
+    return outcome.name if outcome.reason is None else f"{outcome.name}: {outcome.reason}"
 
 
 def accepted(provider_job_id: str, status: Status = Status.RUNNING) -> Accepted:

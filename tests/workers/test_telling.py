@@ -16,7 +16,7 @@ from service.errors import BadOutputError, StoreUnavailableError
 from service.model import Output, Report, Status
 from service.observer import Handled, Observers
 from service.providers import InDoubt, TurnedAway, Unanswered
-from service.workers import Outcome, Pause, Step, Word, Worker
+from service.workers import Name, Outcome, Pause, Step, Worker
 from tests.turns import until
 from tests.workers.shop import PAGE, Shop
 from tests.workers.stage import Stage
@@ -168,7 +168,7 @@ async def test_a_submission_tells_what_the_provider_did_and_keeps_the_reason_apa
 async def test_a_poll_tells_the_status_in_our_words(stage: Stage, office: Office) -> None:
     job = await stage.running()
     outputs = (Output(0),)
-    for answer, word, reason in (
+    for answer, name, reason in (
         (Report(Status.RUNNING, "rendering", job.provider_job_id), "running", "rendering"),
         (Report(Status.RUNNING, "dreaming", job.provider_job_id, understood=False), "unknown word", "dreaming"),
         (Unanswered("HTTP 500"), "unanswered", "HTTP 500"),
@@ -176,7 +176,7 @@ async def test_a_poll_tells_the_status_in_our_words(stage: Stage, office: Office
     ):
         stage.alpha.answers = [answer]
         _, line = await office.line(stage.poller)
-        assert (line["job"], line["provider"], line["outcome"], line.get("reason")) == (job.id, "alpha", word, reason)
+        assert (line["job"], line["provider"], line["outcome"], line.get("reason")) == (job.id, "alpha", name, reason)
         stage.clock.advance(600_000)
 
 
@@ -188,10 +188,10 @@ async def test_a_copy_tells_the_kind_of_what_went_wrong(shop: Shop, office: Offi
     assert "HTML instead of a video" in line["error"]
 
 
-# Words
+# Names
 
 
-def test_the_words_are_few_and_hold_nothing_else() -> None:
-    words: Sequence[str] = get_args(Word)
-    assert len(words) == len(set(words)) <= 25
-    assert all(word.replace(" ", "").isalpha() and word.islower() for word in words)
+def test_the_names_of_outcomes_are_few_and_hold_nothing_else() -> None:
+    names: Sequence[str] = get_args(Name)
+    assert len(names) == len(set(names)) <= 25
+    assert all(name.replace(" ", "").isalpha() and name.islower() for name in names)
