@@ -355,9 +355,21 @@ EVENTS = frozenset({f"job.{state}" for state in State} | {"job.recovered", "job.
 `job.recovered` (we had given up and the video came), `job.in_doubt` (nobody knows whether the provider accepted it),
 `job.bound` (the provider's id became known)."""
 
+TENANT = r"[a-z0-9][a-z0-9_-]{0,62}"
+"""What a tenant's name looks like, as a regular expression: it is a folder in storage."""
+
+PROBES = "reelkeeper-check"
+"""The folder beside those of the tenants, in which the storage is tried out."""
+
+_TENANT = re.compile(TENANT, re.ASCII)
 _PROVIDER_JOB_ID = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:/-]{1,512}", re.ASCII)
 
 
 def is_provider_job_id(text: str) -> bool:
     """Tell whether a provider's name for a job can be `text`: 1 to 512 characters that need no escape in a URL."""
     return _PROVIDER_JOB_ID.fullmatch(text) is not None
+
+
+def is_tenant(text: str) -> bool:
+    """Tell whether a tenant's name can be `text`: 1 to 63 lower-case letters, digits, - or _, and not `PROBES`."""
+    return _TENANT.fullmatch(text) is not None and text != PROBES

@@ -10,6 +10,7 @@ from service.model import (
     EVENTS,
     FINAL,
     GAVE_UP,
+    PROBES,
     TRANSITIONS,
     ErrorCode,
     Reference,
@@ -17,6 +18,7 @@ from service.model import (
     Status,
     VideoRequest,
     is_provider_job_id,
+    is_tenant,
 )
 
 TEXT = st.text(max_size=40)
@@ -108,6 +110,18 @@ def test_every_status_but_running_is_the_state_of_that_name() -> None:
 
 def test_we_give_up_only_on_what_may_have_been_paid_for() -> None:
     assert {ErrorCode.SUBMISSION_UNKNOWN, ErrorCode.OUTPUT_UNAVAILABLE} == GAVE_UP
+
+
+@pytest.mark.parametrize("text", ["studio", "a", "0", "a-b_c", "x" * 63])
+def test_a_tenants_name_is_a_folder_in_storage(text: str) -> None:
+    assert is_tenant(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Studio", "-a", "_a", "a/b", "..", "a\n", "a b", "ä", "\u0661", "*", "x" * 64, PROBES]
+)
+def test_what_is_no_folder_of_its_own_is_no_tenants_name(text: str) -> None:
+    assert not is_tenant(text)
 
 
 @pytest.mark.parametrize("text", ["gen-1", "a", "...", "a.b_c~d:e/f-9", "x" * 512])

@@ -26,8 +26,9 @@ from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
 from service.disk import lack_of_room, make_folder
 from service.errors import ConfigurationError, StorageError
+from service.model import PROBES
 from service.storage.faults import advice, detail
-from service.storage.folder import PROBE, PROBES, Folder, discard
+from service.storage.folder import PROBE, Folder, discard
 from service.storage.uploads import RULE, UnlistableError, Uploads
 
 if TYPE_CHECKING:

@@ -17,18 +17,17 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from service.disk import sync
+from service.model import PROBES, TENANT
 from service.threads import in_thread
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PROBES = "reelkeeper-check"  # where the probes of a check lie for a moment
-
 PROBE = r"[0-9a-f]{16}\.txt"
 YEAR, MONTH, JOB = r"[0-9]{4}", r"(?:0[1-9]|1[0-2])", r"job_[0-7][0-9a-hjkmnp-tv-z]{25}"
 
 _AT_ONCE = 4
-_LEVELS = (r"[a-z0-9][a-z0-9_-]{0,62}", YEAR, MONTH, JOB)  # a tenant's first
+_LEVELS = (TENANT, YEAR, MONTH, JOB)
 _PART = r"\.[0-9a-f]{8}\.part(#[0-9]+)?"
 _PART_OF_A_JOB = re.compile(rf".+{_PART}")
 _OF_A_PROBE = re.compile(rf"{PROBE}({_PART})?")

@@ -23,8 +23,9 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from service.errors import StorageError
+from service.model import PROBES
 from service.outbound import Answer, ask, configured_client, reason
-from service.storage.folder import JOB, MONTH, PROBE, PROBES, YEAR
+from service.storage.folder import JOB, MONTH, PROBE, YEAR
 
 if TYPE_CHECKING:
     from obstore import HTTP_METHOD  # both exist for type checkers only

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
-from service.model import ErrorCode, Problem, State
+from service.model import ErrorCode, Problem, State, is_tenant
 from service.web.refusals import invalid_request, not_a_name, shown
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ EVERY_TENANT = "*"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_TENANT = re.compile(r"\*|[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
+_IN_UTC = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?", re.ASCII)
 _WHOLE = re.compile(r"[0-9]{1,6}", re.ASCII)
 _CURSOR = re.compile(r"1:(job_[0-9a-z]{26})", re.ASCII)
 _SWITCH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -104,37 +104,62 @@ def as_one_of(names: Collection[str], text: str) -> str:
     return text
 
 
-def _state(text: str) -> State:
+def as_state(text: str) -> State:
+    """Read a state. Raises ValueError."""
     return State(as_one_of(tuple(State), text))
 
 
-def _error(text: str) -> ErrorCode:
+def as_error(text: str) -> ErrorCode:
+    """Read an error code. Raises ValueError."""
     return ErrorCode(as_one_of(tuple(ErrorCode), text))
 
 
+def as_tenant(text: str) -> str:
+    """Read a tenant's name. Raises ValueError."""
+    if not is_tenant(text):
+        raise ValueError("must be the name of a tenant, for example studio")
+    return text
+
+
 def _tenant(text: str) -> str:
-    if not _TENANT.fullmatch(text):
+    if text != EVERY_TENANT and not is_tenant(text):
         raise ValueError("must be the name of a tenant, for example studio; with an operator key * is every tenant")
     return text
 
 
-def _short(text: str) -> str:
+def as_short(text: str) -> str:
+    """Read a word or a few. Raises ValueError."""
     if not 0 < len(text) <= _LONGEST_TEXT:
         raise ValueError(f"must have 1 to {_LONGEST_TEXT} characters")
     return text
 
 
-def _moment(text: str) -> int:
+def as_moment(text: str) -> int:
+    """Read a time, in RFC 3339 or in unix seconds, as unix ms. Raises ValueError."""
     try:
         if _SECONDS.fullmatch(text):
             return int(text) * 1000
         if _MOMENT.fullmatch(text):
-            return (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
+            return _unix_ms(datetime.fromisoformat(text.upper()))
     except (ValueError, OverflowError):
         pass
     raise ValueError(
         "must be a time such as 2026-11-21T10:00:00Z (RFC 3339; write + as %2B), or unix seconds such as 1795255200"
     )
+
+
+def as_moment_in_utc(text: str) -> int:
+    """Read a time as browsers' fields write it, a day, or all that `as_moment` reads, as unix ms. Raises ValueError."""
+    try:
+        if _IN_UTC.fullmatch(text):
+            return _unix_ms(datetime.fromisoformat(text.upper()).replace(tzinfo=UTC))
+        return as_moment(text)
+    except (ValueError, OverflowError):
+        raise ValueError("must be a time in UTC such as 2026-11-21 10:00, or a day such as 2026-11-21") from None
+
+
+def _unix_ms(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def as_limit(text: str) -> int:
@@ -175,14 +200,14 @@ def _cursor(text: str) -> str:
 
 
 _FILTERS: dict[str, Callable[[str], object]] = {
-    "state": _state,
-    "provider": _short,
-    "model": _short,
-    "error": _error,
+    "state": as_state,
+    "provider": as_short,
+    "model": as_short,
+    "error": as_error,
     "tenant": _tenant,
-    "q": _short,
-    "created_after": _moment,
-    "created_before": _moment,
+    "q": as_short,
+    "created_after": as_moment,
+    "created_before": as_moment,
     "limit": as_limit,
     "cursor": _cursor,
 }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.model import ApiKey
-from service.storage.folder import PROBES
+from service.model import PROBES, ApiKey, is_tenant
 from service.store import KeyStore
 from service.web.answers import JSONResponse
 from service.web.body import BODY_SECONDS, parse_object, read_body, require_json
@@ -22,7 +20,6 @@ from service.web.views import rfc3339
 LONGEST_WINDOW_S = 7 * 86_400
 MOST_PER_MINUTE = 100_000
 _LONGEST_BODY = 16_384  # bytes
-_TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 
 
 def key_name(text: str) -> str:
@@ -34,10 +31,10 @@ def key_name(text: str) -> str:
 
 def tenant_name(text: str) -> str:
     """Read a tenant, which is part of paths in storage. Raises ValueError."""
-    if not _TENANT.fullmatch(text):
-        raise ValueError("must be 1 to 63 lower-case letters, digits, - or _; for example studio")
     if text == PROBES:
         raise ValueError(f"cannot be {PROBES}, where the storage is tried out; for example studio")
+    if not is_tenant(text):
+        raise ValueError("must be 1 to 63 lower-case letters, digits, - or _; for example studio")
     return text
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +15,7 @@ from service.web.answers import JSONResponse
 from service.web.body import BODY_SECONDS, parse_object, read_body, require_json
 from service.web.callers import Callers, note
 from service.web.filters import as_limit, read_query
+from service.web.keys import tenant_name
 from service.web.mistakes import NO_FIELD, read
 from service.web.refusals import RefusalError, invalid_request
 from service.web.views import rfc3339
@@ -36,10 +37,8 @@ class RedeliverBody(BaseModel):
         description="a receiver as GET /v1/receivers lists it: scheme, host and port, "
         "for example https://hooks.example.com:443",
     )
-    tenant: str | None = Field(
+    tenant: Annotated[str, AfterValidator(tenant_name)] | None = Field(
         None,
-        min_length=1,
-        max_length=200,
         description="the tenant whose messages are sent again; an operator names it when several have this receiver",
     )
 
@@ -86,6 +85,7 @@ class Receivers:
             unknown = any(problem.message == NO_FIELD for problem in problems)
             raise invalid_request(problems, "The fields are receiver, tenant." if unknown else "")
         receiver = receiver_meant(wanted.receiver)
+        tenant: str | None
         if caller.operator:
             tenant = wanted.tenant or await self._only_tenant(receiver) or caller.tenant
         else:

@@ -66,7 +66,10 @@ async def test_a_caller_lists_its_own_tenant_whatever_it_asks_for(house: House, 
         assert "leave tenant out, or use an operator key" in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("query", ["tenant=", "tenant=A", "tenant=**", "error=oops", "error=", "q=", "q=" + "x" * 201])
+@pytest.mark.parametrize(
+    "query",
+    ["tenant=", "tenant=A", "tenant=**", "tenant=reelkeeper-check", "error=oops", "error=", "q=", "q=" + "x" * 201],
+)
 async def test_a_filter_that_means_nothing_is_refused(operator: httpx.AsyncClient, query: str) -> None:
     answer = await operator.get(f"/v1/jobs?{query}")
     assert answer.status_code == 400

@@ -131,6 +131,14 @@ async def test_an_operator_names_the_tenant_only_where_several_have_the_receiver
         assert answer.status_code == 404
 
 
+@pytest.mark.parametrize("tenant", ["", "Umbrella", "*", "reelkeeper-check"])
+async def test_what_is_no_tenants_name_is_told(house: House, tenant: str) -> None:
+    async with await operator_of(house) as operator:
+        answer = await operator.post(REDELIVER, json={"receiver": RECEIVER, "tenant": tenant})
+    assert answer.status_code == 400
+    assert [each["field"] for each in answer.json()["error"]["problems"]] == ["tenant"]
+
+
 async def test_a_receiver_with_an_address_for_a_host_can_be_named(house: House, client: httpx.AsyncClient) -> None:
     await given_up(house, "https://[2606:4700::1]:8443/hooks")
     [there] = await listed(client)

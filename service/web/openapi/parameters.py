@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from service.model import ErrorCode, State
+from service.model import TENANT, ErrorCode, State
 from service.web.openapi.schemas import JOB_ID, Schema, one_of, text, whole
 
 Parameter = Mapping[str, Any]
@@ -28,7 +28,7 @@ _IN_QUERY: Mapping[str, tuple[Schema, str]] = {
     "model": (_SHORT, "only jobs of this model"),
     "error": (one_of(ErrorCode), "only jobs that ended with this error"),
     "tenant": (
-        text(pattern=r"^(\*|[a-z0-9][a-z0-9_-]{0,62})$"),
+        text(pattern=rf"^(\*|{TENANT})$"),
         "only jobs of this tenant, with an operator key; `*` is every tenant, and left out it is the key's own",
     ),
     "q": (

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.model import ErrorCode, Job, State
+from service.model import ErrorCode, Job
 from service.store import Store, Wanted
 from service.web.callers import is_job_id
-from service.web.filters import as_one_of
+from service.web.filters import as_error, as_moment_in_utc, as_short, as_state, as_tenant
 from service.web.status.pages import Pages, Visitor
 
 PATH = "/status/jobs"
 
 _EACH = 50
-_LONGEST = 200  # characters of a filter
 _MOST_PAST = 20  # pages that can be gone back one by one
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PROMPT = 160  # characters that a row shows at most
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)?)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,7 @@ def read_asked(request: Request, visitor: Visitor) -> Asked:
             field, read = _READERS[name]
             found[field] = read(text)
         except ValueError as error:
-            wrong[name] = str(error)
+            wrong[name] = f"This {error}."
     before = query.get("before", "")
     past = tuple(each for each in query.get("past", "").split(".") if is_job_id(each))[-_MOST_PAST:]
     return Asked(given, Wanted(**found), wrong, before if is_job_id(before) else None, past)
@@ -142,33 +137,6 @@ def _address(texts: Mapping[str, str]) -> str:
     return f"{PATH}?{urlencode(query)}" if query else PATH
 
 
-def _short(text: str) -> str:
-    if len(text) > _LONGEST:
-        raise ValueError(f"This has {len(text):,} characters; look for {_LONGEST} at most.")
-    return text
-
-
-def _word(words: Collection[str]) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        try:
-            return as_one_of(words, text)
-        except ValueError as error:
-            raise ValueError(f"This {error}.") from None
-
-    return read
-
-
-def _moment(text: str) -> int:
-    """Read a moment as browsers' fields write it, in UTC if it says nothing else. Raises ValueError."""
-    if _MOMENT.fullmatch(text):
-        try:
-            moment = datetime.fromisoformat(text.upper())
-            return round(((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH).total_seconds() * 1000)
-        except (ValueError, OverflowError):
-            pass
-    raise ValueError("This must be a time in UTC such as 2026-11-21 10:00, or a day such as 2026-11-21.")
-
-
 NAMES: Mapping[str, str] = {
     "q": "words",
     "state": "state",
@@ -182,12 +150,12 @@ NAMES: Mapping[str, str] = {
 """The filters, as a page names those that are set."""
 
 _READERS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
-    "q": ("text", _short),
-    "state": ("state", lambda text: State(_word(tuple(State))(text))),
-    "provider": ("provider", _short),
-    "model": ("model", _short),
-    "tenant": ("tenant_named", _short),
-    "error": ("error", lambda text: ErrorCode(_word(tuple(ErrorCode))(text))),
-    "created_after": ("created_after", _moment),
-    "created_before": ("created_before", _moment),
+    "q": ("text", as_short),
+    "state": ("state", as_state),
+    "provider": ("provider", as_short),
+    "model": ("model", as_short),
+    "tenant": ("tenant_named", as_tenant),
+    "error": ("error", as_error),
+    "created_after": ("created_after", as_moment_in_utc),
+    "created_before": ("created_before", as_moment_in_utc),
 }

@@ -165,8 +165,9 @@ async def test_the_form_shows_what_was_asked_for_and_each_filter_can_be_removed(
         ("error", "broken", "This must be one of invalid_request"),
         ("created_after", "yesterday", "This must be a time in UTC such as 2026-11-21 10:00"),
         ("created_before", "2026-13-01", "This must be a time in UTC"),
-        ("q", "x" * 201, "This has 201 characters; look for 200 at most."),
-        ("model", "x" * 201, "This has 201 characters"),
+        ("tenant", "Studio", "This must be the name of a tenant, for example studio."),
+        ("q", "x" * 201, "This must have 1 to 200 characters."),
+        ("model", "x" * 201, "This must have 1 to 200 characters"),
     ],
 )
 async def test_a_filter_that_means_nothing_is_told_at_its_field_and_nothing_is_looked_for(
