@@ -22,7 +22,7 @@ from service.model import (
 )
 from service.providers import Cancels, Provider, Unanswered
 from service.store import Created, Deliveries, Store, retriable
-from service.web.creating import Creating, Keyed, why_not_retriable
+from service.web.creating import Creating, why_not_retriable
 from service.web.refusals import RefusalError, invalid_request
 from service.web.views import Views
 
@@ -122,7 +122,7 @@ class Acting:
         Raises RefusalError (402, 409, 410, 429), as a create does.
         """
         self.require_provider(job)
-        return await self._creating.once(Keyed(key), caller, job, operation=OPERATION.format(job.id), body={})
+        return await self._creating.once(key, caller, job, operation=OPERATION.format(job.id), body={})
 
     def _why_no_retry(self, job: Job) -> str | None:
         if job.provider not in self._providers:

@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from starlette.requests import Request
@@ -100,9 +99,12 @@ class Creating:
         return Line(request, self._ids.new(f"{self._process}.call"), self._waiting)
 
     async def once(
-        self, line: Line | Keyed, caller: ApiKey, wish: NewJob | Job, *, operation: str, body: object
+        self, line: Line | str, caller: ApiKey, wish: NewJob | Job, *, operation: str, body: object
     ) -> Created:
-        """Have a job made, or find the one that the same call made. Raises RefusalError (402, 409, 410, 429)."""
+        """Have a job made, or find the one that the same call made. Raises RefusalError (402, 409, 410, 429).
+
+        `line` is to the caller, or it is an idempotency key: by that alone the call is told from others.
+        """
         make: Make = (
             partial(self._store.retry, wish) if isinstance(wish, Job) else partial(self._store.create_job, wish)
         )
@@ -114,20 +116,21 @@ class Creating:
         hindrance = None if free else RateLimited()
         same = (caller.id, operation, fingerprint)
         try:
-            if line.key is not None:
-                creation = await make(Idempotency(line.key, operation, fingerprint), None, hindrance)
-            else:
-                call = Call(
-                    id=line.call_id,
-                    api_key_id=caller.id,
-                    operation=operation,
-                    fingerprint=fingerprint,
-                    marked=line.marked and not self._turned_away.take(same),
-                    dedupe_window_ms=caller.dedupe_window_ms,
-                    waiting=self._waiting,
-                    process=self._process,
-                )
-                creation = await make(None, call, hindrance)
+            match line:
+                case str(key) | Line(key=str(key)):
+                    creation = await make(Idempotency(key, operation, fingerprint), None, hindrance)
+                case Line():
+                    call = Call(
+                        id=line.call_id,
+                        api_key_id=caller.id,
+                        operation=operation,
+                        fingerprint=fingerprint,
+                        marked=line.marked and not self._turned_away.take(same),
+                        dedupe_window_ms=caller.dedupe_window_ms,
+                        waiting=self._waiting,
+                        process=self._process,
+                    )
+                    creation = await make(None, call, hindrance)
             created = _outcome(creation, pace)
         except (RefusalError, StoreUnavailableError) as error:
             pace.spend(-int(free))
@@ -267,15 +270,6 @@ class _TurnedAway:
         if times[1:]:
             self._at[call] = times[1:]
         return bool(times)
-
-
-@dataclass(frozen=True, slots=True)
-class Keyed:
-    """A call that is told from others by its idempotency key alone: whether its caller is there does not matter."""
-
-    key: str
-    call_id: str = ""
-    marked: bool = False
 
 
 class Line:

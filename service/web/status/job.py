@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 from starlette.requests import Request
@@ -19,6 +18,9 @@ from service.web.status.asking import wants_html
 from service.web.status.facts import Facts
 from service.web.status.jobs import PATH
 from service.web.status.pages import Pages, Visitor
+
+# A job is retried once from here, however often and from wherever it is pressed; the new job has a button of its own.
+_KEY = "page"
 
 
 class JobPage:
@@ -46,9 +48,7 @@ class JobPage:
             shown, done = await self._do(request.path_params["action"], job, visitor, form)
         except RefusalError as error:
             note(request, reason=error.code)
-            problem = error.problems[0].message if error.problems else None
-            trouble = f"The provider's id {problem}." if problem else error.message
-            return await self._show(request, status=409, trouble=trouble)
+            return await self._show(request, status=409, trouble=_trouble(error))
         return self._pages.back(f"{PATH}/{shown.id}", done=done)
 
     async def again(self, request: Request) -> Response:
@@ -62,8 +62,8 @@ class JobPage:
                 done = await self._acting.cancel(job)
                 return done.job, "cancelling" if done.asked else "cancelled"
             case "retry":
-                created = await self._acting.retry(job, visitor.key, form.get("key") or secrets.token_hex(16))
-                return created.job, "retried"
+                created = await self._acting.retry(job, visitor.key, _KEY)
+                return created.job, "repeated" if created.replayed else "retried"
             case "redeliver":
                 await self._acting.redeliver(job)
                 return job, "redelivered"
@@ -106,15 +106,12 @@ class JobPage:
         trouble: str | None = None,
         instead: RefusalError | None = None,
     ) -> Response:
-        # One key for as long as the page is open, so that what is pressed twice is one new job.
-        key = secrets.token_hex(16)
-
         async def fill(visitor: Visitor) -> dict[str, Any]:
             if instead is not None:
                 raise instead
             job = await self._found(request, visitor)
             shown = await self._facts.about(job, operator=visitor.operator)
-            return {**shown, "path": f"{PATH}/{job.id}", "key": key}
+            return {**shown, "path": f"{PATH}/{job.id}"}
 
         return await self._pages.show(request, "job.html", fill, status=status, trouble=trouble)
 
@@ -126,3 +123,12 @@ class JobPage:
             raise RefusalError(404, "job_not_found", f"There is no such job. {seen} Look for it in the list of jobs.")
         note(request, job=job.id)
         return job
+
+
+def _trouble(error: RefusalError) -> str:
+    """Return why something was not done, as whoever pressed a button reads it."""
+    if error.problems:
+        return f"The provider's id {error.problems[0].message}."
+    if error.code == "job_deleted":
+        return "It was retried before, and that job was deleted since. For one more, use the command for Retry below."
+    return error.message

@@ -33,6 +33,7 @@ DONE: Mapping[str, str] = {
     "cancelled": "The job is cancelled.",
     "cancelling": "The provider was asked to cancel the job.",
     "retried": "This is the new job, which repeats the one before.",
+    "repeated": "This is the job that repeats the one before, as somebody asked earlier; no other one was made.",
     "redelivered": "The caller will be told once more.",
     "remirrored": "The output will be copied once more.",
     "attached": "The provider's id is bound to the job.",

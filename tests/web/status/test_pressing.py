@@ -171,28 +171,53 @@ async def test_a_retry_leads_to_the_new_job(house: House) -> None:
     assert (new.retry_of, new.state) == (job.id, State.QUEUED)
 
 
-async def test_a_button_that_is_pressed_twice_makes_one_job(house: House) -> None:
+async def test_a_button_that_is_pressed_twice_makes_one_job_although_the_page_was_loaded_anew(house: House) -> None:
     job = await scenes.timed_out(house)
-    async with signed_in(house) as browser:
+    async with signed_in(house) as browser, signed_in(house, operator=True) as other:
         form = button(await browser.see(path(job)), job, "retry")
         answers = await asyncio.gather(*(browser.send(form) for _ in range(5)))
-        assert len({answer.headers["location"] for answer in answers}) == 1
+        answers += [await press(browser, job, "retry"), await press(other, job, "retry")]
+        [new] = {answer.headers["location"].partition("?")[0] for answer in answers}
+        assert [answer.headers["location"].partition("?done=")[2] for answer in answers].count("retried") == 1
         assert await house.count("jobs") == 2
-        # Whoever opens the page again means it.
+        page = await browser.see(answers[-1].headers["location"])
+        assert "no other one was made" in page.one("p", role="status").text
+    assert new == path((await house.store.jobs())[0])
+
+
+async def test_the_new_job_is_retried_with_its_own_button(house: House) -> None:
+    job = await scenes.timed_out(house)
+    async with signed_in(house) as browser:
         await press(browser, job, "retry")
-    assert await house.count("jobs") == 3
+        [new] = await house.claims.claim_queued("openrouter", 1)
+        assert await house.claims.refused(new, scenes.REFUSED)
+        house.clock.advance(1_000)
+        await press(browser, new, "retry")
+    assert [each.retry_of for each in await house.store.jobs()] == [new.id, job.id, None]
+
+
+async def test_a_retry_whose_job_was_deleted_says_so_and_pays_for_no_other_one(house: House) -> None:
+    job = await scenes.timed_out(house)
+    async with signed_in(house) as browser:
+        await press(browser, job, "retry")
+        [new, _] = await house.store.jobs()
+        assert await house.store.delete(await now(house, await house.store.cancel(new.id) or new))
+        answer = await press(browser, job, "retry")
+    assert answer.status_code == 409
+    assert trouble(answer).startswith("It was retried before, and that job was deleted since.")
+    assert await house.count("jobs") == 1
 
 
 async def test_a_retry_counts_against_the_limit_of_the_key_and_says_so(house: House) -> None:
     _, key = await house.keys.create("slow", "acme", creates_per_minute=1)
-    job = await scenes.timed_out(house)
+    job, other = await scenes.timed_out(house), await scenes.untold(house)
     async with signed_in(house) as browser:
         await browser.client.post("/status/sign-in", data={"key": key, "next": "/status"})
         assert (await press(browser, job, "retry")).status_code == 303
-        answer = await press(browser, job, "retry")
+        answer = await press(browser, other, "retry")
     assert answer.status_code == 409
     assert "send it again in" in trouble(answer)
-    assert await house.count("jobs") == 2
+    assert await house.count("jobs") == 3
 
 
 async def test_a_caller_is_told_once_more(house: House) -> None:
