@@ -21,7 +21,7 @@ from service.vault import Vault
 from service.web.status.numbers import concerns, of_providers, of_the_last_day
 
 _SECONDS = 15.0
-_LATE_MS = 300_000
+_OVERDUE_MS = 300_000
 _PARTS = {
     "callbacks_stopped": "callbacks",
     "callbacks_rejected": "callbacks",
@@ -80,22 +80,22 @@ class Wait:
     step: str
     provider: str | None
     job: str
-    late_ms: int
+    overdue_ms: int
 
 
 def course(waits: Sequence[Wait], concerned: Sequence[tuple[str, str]]) -> list[Finding]:
     """Return what the last day gives reason to say; `concerned` are kinds of concerns and their sentences."""
-    late = sorted((each for each in waits if each.late_ms >= _LATE_MS), key=lambda each: -each.late_ms)
-    overdue = [
-        f"{each.step}{f' at {each.provider}' if each.provider else ''} by {each.late_ms // 60_000} min ({each.job})"
-        for each in late
+    overdue = sorted((each for each in waits if each.overdue_ms >= _OVERDUE_MS), key=lambda each: -each.overdue_ms)
+    told = [
+        f"{each.step}{f' at {each.provider}' if each.provider else ''} by {each.overdue_ms // 60_000} min ({each.job})"
+        for each in overdue
     ]
     says = (
-        f"overdue: {', '.join(overdue)}. Is `reelkeeper serve` running, and well? Its log says what each worker does"
-        if late
+        f"overdue: {', '.join(told)}. Is `reelkeeper serve` running, and well? Its log says what each worker does"
+        if overdue
         else "nothing is overdue by more than five minutes"
     )
-    found = [Finding("jobs", well=not late, says=says)]
+    found = [Finding("jobs", well=not overdue, says=says)]
     found += [
         Finding(_PARTS[kind], well=kind not in _ILL, says=f"{message}{_MORE.get(kind, '')}", note=kind not in _ILL)
         for kind, message in concerned

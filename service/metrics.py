@@ -106,7 +106,7 @@ class Metrics:
         self._up = gauge("database_up", "1 when the database answered this scrape within a second.")
         self._jobs = gauge("jobs", "Jobs that are in a state now.", "provider", "state")
         self._overdue = gauge(
-            "oldest_due_age_seconds", "For how long the oldest item of a step has been due.", "step", "provider"
+            "overdue_seconds", "For how long the oldest item of a step has been due.", "step", "provider"
         )
         self._deliveries = gauge("deliveries", "Messages to callers that are in a state now.", "state")
         self._failing = gauge(

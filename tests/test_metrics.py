@@ -126,12 +126,12 @@ def test_what_the_database_holds_is_told_as_it_is_now(metrics: Metrics) -> None:
     now = shown(metrics)
     assert (now["database_up",], now["jobs", "alpha", "running"], now["jobs", "alpha", "queued"]) == (1, 3, 0)
     assert now["jobs", "gone", "running"] == 1  # of a provider that is no longer in the settings
-    assert (now["oldest_due_age_seconds", "alpha", "poll"], now["oldest_due_age_seconds", "", "notify"]) == (12.5, 0)
+    assert (now["overdue_seconds", "alpha", "poll"], now["overdue_seconds", "", "notify"]) == (12.5, 0)
     assert (now["deliveries", "failed"], now["deliveries", "pending"], now["receivers_failing",]) == (2, 0, 1)
     assert (now["storage_files",], now["storage_bytes",]) == (7, 7_000)
     later = shown(metrics, Reading({}, {}, {}, 0, 0, 0))
     assert ("jobs", "gone", "running") not in later
-    assert ("oldest_due_age_seconds", "alpha", "poll") not in later
+    assert ("overdue_seconds", "alpha", "poll") not in later
     assert later["jobs", "alpha", "running"] == 0
 
 
@@ -141,7 +141,7 @@ def test_without_the_database_only_what_is_known_is_told(metrics: Metrics) -> No
     blind = shown(metrics, None)
     assert blind["database_up",] == 0
     assert blind["polls_total", "running", "alpha"] == 1
-    gone = {"jobs", "oldest_due_age_seconds", "deliveries", "receivers_failing", "storage_files", "storage_bytes"}
+    gone = {"jobs", "overdue_seconds", "deliveries", "receivers_failing", "storage_files", "storage_bytes"}
     assert gone & {name[0] for name in blind} == set()
 
 

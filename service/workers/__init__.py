@@ -53,14 +53,14 @@ class Outcome:
 class About:
     """What the log and the observers are told of an item.
 
-    `attempt` counts from 1; `late_ms` is how long it was due when it was taken up, where that is known.
+    `attempt` counts from 1; `overdue_ms` is how long it was due when it was taken up, where that is known.
     """
 
     job: str | None = None
     provider: str | None = None
     delivery: str | None = None
     attempt: int | None = None
-    late_ms: int | None = None
+    overdue_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +174,11 @@ class Worker(Generic[T]):
                     pass
                 if self._tasks:
                     await asyncio.wait(self._tasks)
-        late = set(self._tasks)
-        for task in late:
+        left = set(self._tasks)
+        for task in left:
             task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=_LAST_WORDS)
+        if left:
+            await asyncio.wait(left, timeout=_LAST_WORDS)
 
     async def _start(self) -> list[asyncio.Task[None]]:
         async with self._claiming:
@@ -248,7 +248,7 @@ class Worker(Generic[T]):
             "provider": about.provider,
             "delivery": about.delivery,
             "attempt": about.attempt,
-            "late_ms": about.late_ms,
+            "overdue_ms": about.overdue_ms,
             "outcome": outcome.name,
             "reason": outcome.reason,
             "kind": None if error is None else type(error).__name__,

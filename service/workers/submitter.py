@@ -67,7 +67,7 @@ class Submitter:
     def about(self, item: Job) -> About:
         """Say which job it is, and of whom; the first time also for how long it was queued."""
         first = item.attempt == 1 and not item.doubts and item.submitted_at is not None
-        return replace(about_job(item), late_ms=(item.submitted_at or 0) - item.created_at if first else None)
+        return replace(about_job(item), overdue_ms=(item.submitted_at or 0) - item.created_at if first else None)
 
     async def handle(self, item: Job) -> Outcome:
         """Submit the job and store which of the outcomes it was."""

@@ -80,11 +80,11 @@ async def test_a_silent_provider_is_seen_in_polls_and_in_what_is_due(world: Worl
     for _ in range(3):
         await world.run("submit")
     world.clock.advance(5 * MINUTE)
-    assert (await numbers(world))["oldest_due_age_seconds openrouter poll"] > 200
+    assert (await numbers(world))["overdue_seconds openrouter poll"] > 200
     await world.settle(job_id)
     now = await numbers(world)
     assert now["polls_total completed openrouter"] == 1
-    assert now.get("oldest_due_age_seconds openrouter poll", 0) == 0
+    assert now.get("overdue_seconds openrouter poll", 0) == 0
     assert "callbacks_total openrouter applied" not in now
 
 

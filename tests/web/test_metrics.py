@@ -62,10 +62,10 @@ async def test_a_jobs_way_to_its_kept_video_is_counted(house: House, prometheus:
     job = await house.running()
     now = await scraped(prometheus)
     assert now["jobs{provider=openrouter,state=running}"] == 1
-    assert now["oldest_due_age_seconds{provider=openrouter,step=poll}"] == 0
+    assert now["overdue_seconds{provider=openrouter,step=poll}"] == 0
     assert now["jobs_entered_total{provider=openrouter,state=submitting}"] == 1
     house.clock.advance(90_000)
-    assert (await scraped(prometheus))["oldest_due_age_seconds{provider=openrouter,step=poll}"] == 30
+    assert (await scraped(prometheus))["overdue_seconds{provider=openrouter,step=poll}"] == 30
     await house.call_back(job)
     await house.completed("gen-2", contents=(b"x" * 1000,))
     now = await scraped(prometheus)

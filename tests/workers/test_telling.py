@@ -158,7 +158,7 @@ async def test_a_submission_tells_what_the_provider_did_and_keeps_the_reason_apa
     stage.clock.advance(1_500)
     level, line = await office.line(stage.submitter)
     about = {"job": job.id, "provider": "alpha"}
-    assert (level, line.pop("late_ms")) == ("info", 1_500)
+    assert (level, line.pop("overdue_ms")) == ("info", 1_500)
     assert line == {**about, "attempt": 1, "outcome": "turned away", "reason": "busy: canary"}
     stage.clock.advance(600_000)
     level, line = await office.line(stage.submitter)

@@ -42,7 +42,7 @@ STATUS: Mapping[str, Schema] = {
                 ),
                 "how the last word about the jobs came that were settled in the last 24 h",
             ),
-            "overdue_seconds": each(number(), "how late each step is"),
+            "overdue_seconds": each(number(), "for how long the oldest item of each step has been due"),
             "waiting": several(
                 record(
                     "",
@@ -81,7 +81,8 @@ STATUS: Mapping[str, Schema] = {
                     "",
                     {
                         "kind": one_of(
-                            ["callbacks_stopped", "callbacks_rejected", "failing", "late", "unserved"], "for programs"
+                            ["callbacks_stopped", "callbacks_rejected", "failing", "overdue", "unserved"],
+                            "for programs",
                         ),
                         "provider": or_null(text()),
                         "message": text("for people"),

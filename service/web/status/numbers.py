@@ -11,7 +11,7 @@ from service.web.status.writing import coarse
 
 HOUR = 4  # quarters
 _DAY_MS = 86_400_000
-_LATE_MS = 300_000
+_OVERDUE_MS = 300_000
 _FEW = 3  # jobs, of which nothing can be said in general
 _BAD = ("job.failed", "job.expired")
 _STATES = {f"job.{state}": state for state in State}
@@ -53,7 +53,7 @@ class Numbers:
 class Concern:
     """Something that somebody should look at."""
 
-    kind: str  # "callbacks_stopped", "callbacks_rejected", "unserved", "failing", "late"
+    kind: str  # "callbacks_stopped", "callbacks_rejected", "unserved", "failing", "overdue"
     provider: str | None
     message: str
 
@@ -85,11 +85,11 @@ def courses(overview: Overview) -> dict[State, Course]:
 
 
 def overdue_ms(overview: Overview, now: int) -> dict[str, int]:
-    """Return how late each step is."""
-    late = dict.fromkeys(STEPS, 0)
+    """Return for how long the oldest item of each step has been due."""
+    found = dict.fromkeys(STEPS, 0)
     for each in overview.waiting:
-        late[each.step] = max(late[each.step], now - each.due_at)
-    return late
+        found[each.step] = max(found[each.step], now - each.due_at)
+    return found
 
 
 def concerns(
@@ -132,11 +132,11 @@ def concerns(
         )
 
 
-def lateness(overview: Overview, now: int) -> Iterator[Concern]:
+def overdue(overview: Overview, now: int) -> Iterator[Concern]:
     """Say which steps are far behind."""
-    for step, late in overdue_ms(overview, now).items():
-        if late >= _LATE_MS:
-            yield Concern("late", None, f"The step {step} is {coarse(late)} late; the oldest item is listed below.")
+    for step, ms in overdue_ms(overview, now).items():
+        if ms >= _OVERDUE_MS:
+            yield Concern("overdue", None, f"The step {step} is {coarse(ms)} overdue; the oldest item is listed below.")
 
 
 def of_the_last_day(rejected: Sequence[Rejection], now: int) -> list[Rejection]:

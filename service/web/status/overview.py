@@ -141,7 +141,7 @@ class OverviewPage:
             "jobs": {each.name: dict(each.jobs) for each in shown},
             "entered": overview.entered,
             "ended": {each.name: {**each.ended, "success_rate": _rounded(each.success_rate)} for each in shown},
-            "overdue_seconds": {step: late / 1000 for step, late in numbers.overdue_ms(overview, now).items()},
+            "overdue_seconds": {step: ms / 1000 for step, ms in numbers.overdue_ms(overview, now).items()},
             "waiting": [
                 {
                     "step": each.step,
@@ -193,7 +193,7 @@ class OverviewPage:
         shown = self._shown(tenant, snapshot.overview)
         return [
             *numbers.concerns(snapshot.overview, shown, snapshot.rejected, self._providers if tenant is None else None),
-            *numbers.lateness(snapshot.overview, snapshot.at),
+            *numbers.overdue(snapshot.overview, snapshot.at),
         ]
 
 

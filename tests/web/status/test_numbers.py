@@ -1,4 +1,4 @@
-"""What the numbers mean: when callbacks stopped, what failed, what is late."""
+"""What the numbers mean: when callbacks stopped, what failed, what is overdue."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def overview(
 
 def concerns(about: Overview, configured: tuple[str, ...] | None = ("openrouter",)) -> list[tuple[str, str]]:
     shown = numbers.of_providers(about, configured or ())
-    found = [*numbers.concerns(about, shown, [], configured), *numbers.lateness(about, NOW)]
+    found = [*numbers.concerns(about, shown, [], configured), *numbers.overdue(about, NOW)]
     return [(each.kind, each.message) for each in found]
 
 
@@ -94,14 +94,14 @@ def test_open_jobs_of_a_provider_that_is_not_configured_are_told_to_who_can_conf
 
 def test_a_step_is_as_late_as_its_oldest_item_and_told_after_five_minutes() -> None:
     waiting = tuple(
-        Waiting("poll", "openrouter", "job_1", "job_1", NOW - late, NOW - 900_000) for late in (299_999, -5_000)
+        Waiting("poll", "openrouter", "job_1", "job_1", NOW - ms, NOW - 900_000) for ms in (299_999, -5_000)
     )
     about = overview(waiting=waiting)
     assert numbers.overdue_ms(about, NOW) == {"submit": 0, "resolve": 0, "poll": 299_999, "mirror": 0, "notify": 0}
     assert concerns(about) == []
     assert numbers.overdue_ms(about, NOW + 1)["poll"] == 300_000
-    late = overview(waiting=(Waiting("poll", "openrouter", "job_1", "job_1", NOW - 300_000, NOW),))
-    assert concerns(late) == [("late", "The step poll is 5 min late; the oldest item is listed below.")]
+    behind = overview(waiting=(Waiting("poll", "openrouter", "job_1", "job_1", NOW - 300_000, NOW),))
+    assert concerns(behind) == [("overdue", "The step poll is 5 min overdue; the oldest item is listed below.")]
 
 
 def test_rates_and_shares_are_of_what_happened_and_of_nothing_none() -> None:

@@ -160,7 +160,7 @@ async def test_the_page_tells_what_waits_longest_and_leads_to_it(house: House) -
         house.clock.advance(3_600_000)
         page = await browser.see("/status")
     assert page.one(id="waiting").all("tr")[1].text == f"submit openrouter {job.id} 1 h overdue 1 h"
-    assert "The step submit is 1 h late" in page.one(id="concerns").text
+    assert "The step submit is 1 h overdue" in page.one(id="concerns").text
 
 
 async def test_a_part_that_is_ill_stands_above_everything_with_what_to_do(house: House) -> None:
