@@ -15,7 +15,7 @@ from service.store import Store
 from service.web.answers import JSONResponse
 from service.web.callers import Callers
 from service.web.refusals import RefusalError, invalid_request, not_a_name, shown
-from service.web.streams import BY_ACCEPT, STREAMED, Streams, wants_stream
+from service.web.streams import BY_ACCEPT, Streams, wants_stream
 from service.web.views import Views
 
 _LOOK_SECONDS = 1.0  # several processes may share the database, so nobody tells us what another one wrote
@@ -60,9 +60,8 @@ class Events:
             return JSONResponse({"object": "list", "data": data}, headers=BY_ACCEPT)
         if job.state.final and not await self._store.events(job.id, after):
             return Response(status_code=204, headers=BY_ACCEPT)  # an EventSource stops for good
-        if request.method == "HEAD":
-            return Response(headers=STREAMED)
-        return self._streams.stream(job.tenant, self._tell(request, after))
+        caller = await self._callers.caller(request)  # an operator's look takes no place of the job's owner
+        return self._streams.stream(request, caller.tenant, self._tell(request, after))
 
     async def _tell(self, request: Request, after: int) -> AsyncIterator[bytes]:
         quiet = _LOOKS_A_HEARTBEAT  # the first look says something in any case: some proxies wait for a first byte

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 
 from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.web.refusals import RefusalError
@@ -47,8 +47,10 @@ class Streams:
         """How many there are now."""
         return self._open.total()
 
-    def stream(self, tenant: str, content: AsyncIterator[bytes]) -> StreamingResponse:
-        """Answer with a stream, which is refused (429) when no place is free as it begins."""
+    def stream(self, request: Request, tenant: str, content: AsyncIterator[bytes]) -> Response:
+        """Answer with a stream, which is refused (429) when no place is free as it begins; a HEAD has none."""
+        if request.method == "HEAD":
+            return Response(headers=STREAMED)
         return _Stream(content, STREAMED, self, tenant)
 
     @contextmanager

@@ -384,6 +384,19 @@ async def test_the_streams_of_one_tenant_leave_places_to_another_until_all_are_t
     assert not stage.events._streams._open, "whoever has none is forgotten"
 
 
+async def test_operators_who_look_on_take_places_of_their_own_and_none_of_the_jobs_tenant(stage: Stage) -> None:
+    job = await stage.house.queued()
+    _, secret = await stage.house.keys.create("night shift", "operators", operator=True)
+    operator = {"authorization": f"Bearer {secret}"}
+    async with stage.listening(job, headers=operator) as (_, one), stage.listening(job, headers=operator) as (_, two):
+        await next_of(one)
+        await next_of(two)
+        async with stage.listening(job) as (response, told):
+            assert response.status_code == 200
+            await next_of(told)
+    await until(lambda: not stage.streams)
+
+
 async def test_a_stream_ends_when_its_key_is_revoked_or_its_job_is_deleted_or_the_service_stops(stage: Stage) -> None:
     house = stage.house
     for end in ("revoke", "delete", "stop"):

@@ -38,14 +38,14 @@ def parts(page: str) -> dict[str, str]:
     return found
 
 
-class Told:
-    """What one stream has told."""
+class Shown:
+    """What one stream has shown."""
 
     def __init__(self) -> None:
         self._before: dict[str, str] = {}
 
     def news(self, page: str) -> dict[str, str]:
-        """Return the parts that were not told yet as they are now; all of them at first."""
+        """Return the parts that were not shown yet as they are now; all of them at first."""
         now = parts(page)
         plain = {name: _COUNTING.sub(r"\1", html) for name, html in now.items()}
         changed = {name: now[name] for name, html in plain.items() if self._before.get(name) != html}

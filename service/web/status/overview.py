@@ -45,13 +45,13 @@ class Snapshots:
         self._clock = clock
         self._taken: dict[str | None, tuple[int, asyncio.Task[Snapshot]]] = {}
 
-    async def of(self, tenant: str | None, *, lasting_ms: int = _LASTS_MS) -> Snapshot:
-        """Return what is known about a tenant, None: about all, and is at most `lasting_ms` old."""
+    async def of(self, tenant: str | None) -> Snapshot:
+        """Return what is known about a tenant, None: about all; a program reads what a page shows, at most 0.9 s old."""
         now = self._clock.now()
         self._taken = {
             whose: (at, task)
             for whose, (at, task) in self._taken.items()
-            if 0 <= now - at < lasting_ms or (lasting_ms and not task.done())  # a slow database is asked once at a time
+            if 0 <= now - at < _LASTS_MS or not task.done()  # a slow database is asked once at a time
         }
         if tenant not in self._taken:
             self._taken[tenant] = (now, asyncio.create_task(self._take(tenant, now)))
@@ -94,7 +94,7 @@ class OverviewPage:
         visitor = None if "authorization" in request.headers else await self._pages.visitor(request)
         key = visitor.key if visitor else await self._callers.caller(request)
         tenant = None if key.operator else key.tenant
-        snapshot = await self._snapshots.of(tenant, lasting_ms=0)
+        snapshot = await self._snapshots.of(tenant)
         return JSONResponse(await self._as_json(tenant, snapshot), headers=BY_ACCEPT)
 
     async def _fill(self, visitor: Visitor) -> Mapping[str, Any]:
@@ -110,7 +110,7 @@ class OverviewPage:
             "parts": parts,
             "concerns": concerns,
             "tiles": [
-                (state, sum(each.jobs[state] for each in shown), sparks.stacked([course])[0], sparks.told(course))
+                (state, sum(each.jobs[state] for each in shown), sparks.stacked([course])[0], sparks.in_words(course))
                 for state, course in courses.items()
             ],
             "providers": [

@@ -26,7 +26,8 @@ Fill = Callable[["Visitor"], Awaitable[Mapping[str, Any]]]
 
 _SEE_OTHER = 303
 _LOOK_SECONDS = 1.0
-_LOOKS_A_BEAT = 5  # the page takes a stream for dead that is silent three times as long
+_BEAT_SECONDS = 5.0  # the page takes a stream for dead that is silent three times as long
+_REST = 10  # times as long as a look took: who looks on takes a tenth of the service at most
 
 DONE: Mapping[str, str] = {
     "signed-out": "You are signed out.",
@@ -109,7 +110,7 @@ class Pages:
         if wants_stream(request):
             if visitor is None:
                 return Response(live.message("signed-out"), headers=STREAMED)
-            return self._streams.stream(visitor.key.tenant, self._tell(request, template, fill))
+            return self._streams.stream(request, visitor.key.tenant, self._tell(request, template, fill))
         if visitor is None:
             return self._to_sign_in(request)
         try:
@@ -160,9 +161,10 @@ class Pages:
         return RedirectResponse(asking.sign_in_address(address), _SEE_OTHER, HEADERS)
 
     async def _tell(self, request: Request, template: str, fill: Fill) -> AsyncIterator[bytes]:
-        told = live.Told()
-        quiet = 0
+        shown = live.Shown()
+        silent = _BEAT_SECONDS
         while not self._stopping():
+            begun = self._clock.now()
             visitor = await self.visitor(request)
             if visitor is None:
                 yield live.message("signed-out")
@@ -172,9 +174,11 @@ class Pages:
             except RefusalError:
                 yield live.message("gone")  # the page itself says why
                 return
-            changed = told.news(self._templates.text(template, self._around(request, visitor) | dict(facts)))
-            if changed or not quiet:
+            changed = shown.news(self._templates.text(template, self._around(request, visitor) | dict(facts)))
+            took = max(0, self._clock.now() - begun) / 1000
+            rest = min(max(_LOOK_SECONDS, _REST * took), _BEAT_SECONDS)
+            if changed or silent >= _BEAT_SECONDS:
                 yield live.message("parts", changed)
-                quiet = 0
-            quiet = (quiet + 1) % _LOOKS_A_BEAT
-            await self._pause(_LOOK_SECONDS)
+                silent = 0.0
+            silent += took + rest
+            await self._pause(rest)

@@ -20,7 +20,7 @@ def stacked(courses: Sequence[Sequence[int]]) -> list[str]:
     return paths
 
 
-def told(course: Sequence[int]) -> str:
+def in_words(course: Sequence[int]) -> str:
     """Return what a course shows: "120 in the last 24 h, 4 in the last hour"."""
     return f"{sum(course)} in the last 24 h, {sum(course[-_HOUR:])} in the last hour"
 

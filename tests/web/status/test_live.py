@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from service.ids import Ids
 from service.observer import Observers
+from service.store import Overview
 from service.web.callers import Callers
 from service.web.gate import Gate
 from service.web.refusals import RefusalError
@@ -32,6 +33,7 @@ from service.web.status.rendering import Files, Templates
 from service.web.streams import Streams
 from tests.turns import until
 from tests.web.house import PUBLIC_URL, House, serving
+from tests.web.status.browsing import signed_in
 
 STREAM = {"accept": "text/event-stream"}
 Message = tuple[str, dict[str, str]]
@@ -48,6 +50,7 @@ class Stage:
     pauses: list[asyncio.Future[None]] = field(default_factory=list)
     seconds: set[float] = field(default_factory=set)
     stopping: bool = False
+    takes_ms: int = 0
     refused: RefusalError | None = None
 
     async def pause(self, seconds: float) -> None:
@@ -59,11 +62,11 @@ class Stage:
         finally:
             self.pauses.remove(look)
 
-    async def look(self, times: int = 1) -> None:
+    async def look(self, times: int = 1, *, seconds: float = 1.0) -> None:
         """Let a second pass, and the stream look again."""
         for _ in range(times):
             await until(lambda: self.pauses)
-            self.house.clock.advance(1_000)
+            self.house.clock.advance(round(seconds * 1_000))
             [pause] = self.pauses
             pause.set_result(None)
             await until(partial(self._is_over, pause))
@@ -107,6 +110,7 @@ async def stage(house: House) -> AsyncIterator[Stage]:
 
         async def maybe(request: Request) -> Response:
             async def fill(visitor: Visitor) -> Mapping[str, Any]:
+                house.clock.advance(made.takes_ms)
                 if made.refused:
                     raise made.refused
                 return {"visitor": visitor}
@@ -166,6 +170,24 @@ async def test_a_page_that_does_not_change_says_every_few_seconds_that_it_is_the
             assert await next_of(told) == ("parts", {})
 
 
+@pytest.mark.parametrize(
+    ("took_ms", "rest", "looks"), [(0, 1.0, 5), (100, 1.0, 5), (250, 2.5, 2), (500, 5.0, 1), (8_000, 5.0, 1)]
+)
+async def test_a_page_that_is_slow_to_make_is_looked_at_less_often_and_is_heard_of_all_the_same(
+    stage: Stage, took_ms: int, rest: float, looks: int
+) -> None:
+    stage.takes_ms = took_ms
+    async with stage.client.stream("GET", "/status/maybe", headers=STREAM) as response:
+        told = messages(response)
+        assert await next_of(told) == ("parts", {})
+        for _ in range(2):
+            before = stage.house.clock.now()
+            await stage.look(looks, seconds=rest)
+            assert await next_of(told) == ("parts", {})
+            assert stage.house.clock.now() - before < 15_000, "the page takes it for dead then"
+    assert stage.seconds == {rest}
+
+
 async def test_all_who_look_at_once_ask_the_database_once(stage: Stage) -> None:
     snapshots = Snapshots(stage.house.statistics, stage.house.rejections, stage.house.clock)
     first, second = await asyncio.gather(snapshots.of(None), snapshots.of(None))
@@ -175,6 +197,28 @@ async def test_all_who_look_at_once_ask_the_database_once(stage: Stage) -> None:
     assert await snapshots.of(None) is first
     stage.house.clock.advance(1)
     assert await snapshots.of(None) is not first
+
+
+async def test_programs_that_read_the_status_as_json_share_what_the_pages_show(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+    overview = house.statistics.overview
+
+    async def counted(tenant: str | None) -> Overview:
+        asked.append(tenant)
+        return await overview(tenant)
+
+    monkeypatch.setattr(house.statistics, "overview", counted)
+    async with signed_in(house, operator=True) as browser:
+        del browser.client.headers["accept"]
+        for _ in range(2):
+            await asyncio.gather(*(browser.client.get("/status.json") for _ in range(3)))
+            await browser.see("/status")
+        assert asked == [None]
+        house.clock.advance(900)
+        await browser.client.get("/status.json")
+        assert asked == [None, None]
 
 
 @pytest.mark.parametrize("end", ["closed", "revoked", "expired"])
@@ -228,6 +272,16 @@ async def test_there_are_as_many_streams_as_there_are_places_and_who_leaves_make
         await next_of(told)
 
 
+async def test_a_head_of_a_stream_is_answered_without_one_although_all_places_are_taken(stage: Stage) -> None:
+    async with stage.listening() as one, stage.listening() as two:
+        await next_of(one)
+        await next_of(two)
+        async with asyncio.timeout(20):
+            answer = await stage.client.head("/status", headers=STREAM)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+        assert stage.streams.open == 2
+
+
 # Parts of a page
 
 
@@ -249,11 +303,11 @@ def test_words_that_look_like_parts_are_none() -> None:
 
 
 def test_a_time_that_only_counts_on_is_no_change() -> None:
-    told = live.Told()
+    shown = live.Shown()
     page = '<p id="a" data-live>{0}<time datetime="x" data-ago>{1}</time></p>'
-    assert list(told.news(page.format("", "1 s ago"))) == ["a"]
-    assert told.news(page.format("", "2 s ago")) == {}
-    assert told.news(page.format("new", "3 s ago")) == {"a": page.format("new", "3 s ago")}
+    assert list(shown.news(page.format("", "1 s ago"))) == ["a"]
+    assert shown.news(page.format("", "2 s ago")) == {}
+    assert shown.news(page.format("new", "3 s ago")) == {"a": page.format("new", "3 s ago")}
 
 
 def test_a_message_is_one_line_whatever_is_in_it() -> None:
