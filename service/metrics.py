@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from service.model import DeliveryState, Job, State
+from service.model import DeliveryState, Job, State, Status
 from service.observer import Answered, CalledBack, Handled
 
 _STEP_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
@@ -29,7 +29,9 @@ _PROVIDER_ERRORS = {
     ("poll", "unanswered"),
     ("poll", "unknown word"),
 }
-_TOLD = ("delivered", "later", "gave up")
+# What became of those that were made: others were cut off, or another process had them.
+_POLLS = frozenset({*Status, "unknown word", "unanswered"})
+_ATTEMPTS = ("delivered", "later", "gave up")
 _OUTPUT_ERRORS = {
     "OutputError": "output failed",
     "OutputNotReadyError": "output not ready",
@@ -122,7 +124,7 @@ class Metrics:
                 self._entered.labels(provider, state)
             for kind in {*(kind for _, kind in _PROVIDER_ERRORS), *_OUTPUT_ERRORS.values()}:
                 self._errors.labels(provider, kind)
-        for outcome in _TOLD:
+        for outcome in _ATTEMPTS:
             self._attempts.labels(outcome)
 
     def entered(self, job: Job) -> None:
@@ -140,9 +142,9 @@ class Metrics:
         """Count a piece of work."""
         provider = work.provider or ""
         self._steps.labels(work.step, provider, work.outcome).observe(work.seconds)
-        if work.step == "poll":
+        if work.step == "poll" and work.outcome in _POLLS:
             self._polls.labels(provider, work.outcome).inc()
-        elif work.step == "notify":
+        elif work.step == "notify" and work.outcome in _ATTEMPTS:
             self._attempts.labels(work.outcome).inc()
         if (work.step, work.outcome) in _PROVIDER_ERRORS:
             self._errors.labels(provider, work.outcome).inc()

@@ -69,6 +69,17 @@ def test_polls_and_attempts_to_tell_are_counted_by_their_outcome(metrics: Metric
     assert value(metrics, "delivery_attempts_total", outcome="delivered") == 1
 
 
+def test_a_poll_or_an_attempt_that_was_not_made_is_not_counted_as_one(metrics: Metrics) -> None:
+    for name in get_args(Name):
+        metrics.handled(Handled("poll", name, 0, 0.1, "alpha"))
+        metrics.handled(Handled("notify", name, 0, 0.1))
+    told = [name for name, number in shown(metrics).items() if number]
+    polls = {name[1] for name in told if name[0] == "polls_total"}
+    assert polls == {"running", "completed", "failed", "cancelled", "expired", "unknown word", "unanswered"}
+    assert {name[1] for name in told if name[0] == "delivery_attempts_total"} == {"delivered", "later", "gave up"}
+    assert value(metrics, "step_duration_seconds_count", step="poll", provider="alpha", outcome="interrupted") == 1
+
+
 @pytest.mark.parametrize(
     ("work", "kind"),
     [

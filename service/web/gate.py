@@ -56,7 +56,7 @@ class Gate:
         try:
             await self._app(scope, receive, send_on)
         except ClientDisconnect:
-            status = status or _CLIENT_LEFT
+            pass  # nobody is there to be answered
         except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets an answer and the log the cause
             response = answer_to(error, scope["path"])
             cause = _cause(error)
@@ -68,6 +68,7 @@ class Gate:
                 await response(scope, receive, send_on)
             # An answer that had begun stays unfinished: the server breaks the connection, and nobody takes it as whole.
         finally:
+            status = status or _CLIENT_LEFT  # also when we stop before the answer
             seconds = time.perf_counter() - begun
             route = getattr(scope.get("route"), "path", "")
             tell(

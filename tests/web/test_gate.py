@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -66,6 +68,26 @@ async def test_a_client_who_left_is_told_as_such(house: House, witness: Witness)
         await writer.drain()
     await until(lambda: witness.answers)
     assert [(each.status, each.route) for each in witness.answers] == [(499, "/v1/jobs")]
+
+
+async def test_a_request_that_is_cut_off_by_our_own_end_is_told_like_one_whose_client_left(
+    house: House, witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, asked = await house.queued(), asyncio.Event()
+
+    async def hangs(*_: object) -> Job:
+        asked.set()
+        await asyncio.Event().wait()
+        return job
+
+    monkeypatch.setattr(house.store, "job", hangs)
+    async with house.client() as client:
+        asking = asyncio.create_task(client.get(f"/v1/jobs/{job.id}"))
+        await asked.wait()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    assert [(each.status, each.route) for each in witness.answers] == [(499, "/v1/jobs/{job_id}")]
+    assert [line["status"] for line in house.lines()] == [499]
 
 
 async def test_a_callback_is_told_with_its_job_and_how_long_it_took(house: House, witness: Witness) -> None:
