@@ -29,7 +29,7 @@ def receivers_list(
 ) -> None:
     """List receivers that do not take what they are told.
 
-    Other programs get tab-separated lines: receiver, tenant, failed, waiting, last, why.
+    Other programs get tab-separated lines: receiver, tenant, failed, pending, last, why.
     """
     found = at_desk(url, key_file, lambda desk: desk.receivers(limit))
     if as_json:
@@ -39,9 +39,9 @@ def receivers_list(
     for each in found:
         why = f"answered {each['last_status']}" if each["last_status"] else each["last_error"] or ""
         last = second(each["last_at"]) if each["last_at"] else ""
-        rows.append((each["receiver"], each["tenant"], str(each["failed"]), str(each["waiting"]), last, why))
-    head = ("receiver", "tenant", "failed", "waiting", "last", "why")
-    print_rows(out, head, rows, spare=("last", "waiting", "why"), none="every receiver takes what it is told")
+        rows.append((each["receiver"], each["tenant"], str(each["failed"]), str(each["pending"]), last, why))
+    head = ("receiver", "tenant", "failed", "pending", "last", "why")
+    print_rows(out, head, rows, spare=("last", "pending", "why"), none="every receiver takes what it is told")
 
 
 @app.command("redeliver")

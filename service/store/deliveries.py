@@ -16,7 +16,7 @@ _AT_ONCE = 500  # that are owed again in one transaction: nobody waits long for 
 
 @dataclass(frozen=True, slots=True)
 class FailingReceiver:
-    """A receiver that did not take something: `failed` messages were given up, `waiting` are still tried.
+    """A receiver that did not take something: `failed` messages were given up, `pending` are still tried.
 
     `last_*` are of its last attempt that failed: an HTTP status, or an error when no answer came.
     """
@@ -24,7 +24,7 @@ class FailingReceiver:
     tenant: str
     receiver: str  # scheme, host and port
     failed: int
-    waiting: int
+    pending: int
     last_error: str | None
     last_status: int | None
     last_at: int | None  # unix ms

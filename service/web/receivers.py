@@ -50,7 +50,7 @@ def receiver_view(failing: FailingReceiver) -> dict[str, Any]:
         "tenant": failing.tenant,
         "receiver": failing.receiver,
         "failed": failing.failed,
-        "waiting": failing.waiting,
+        "pending": failing.pending,
         "last_error": failing.last_error,
         "last_status": failing.last_status,
         "last_at": None if failing.last_at is None else rfc3339(failing.last_at),
@@ -75,7 +75,7 @@ class Receivers:
     async def redeliver(self, request: Request) -> Response:
         """Owe a receiver again all that was given up: 200 with how many.
 
-        What is still waiting stays as it is, so a call that is made twice sends nothing twice, and brings 0.
+        What is pending stays as it is, so a call that is made twice sends nothing twice, and brings 0.
         """
         caller = await self._callers.caller(request)
         require_json(request)

@@ -58,7 +58,7 @@ def kept(world: World) -> Numbers:
         for table, (key, numbers, _) in _COUNTED.items()
     }
     found["kept_times"] = _read(world, "SELECT tenant, hour, provider, bucket, jobs FROM kept_times", 1)
-    found["receivers"] = _read(world, "SELECT tenant, receiver, failed, waiting FROM receivers", 2)
+    found["receivers"] = _read(world, "SELECT tenant, receiver, failed, pending FROM receivers", 2)
     return found
 
 

@@ -60,7 +60,7 @@ async def test_a_receiver_that_takes_messages_again_fails_as_long_as_some_are_gi
     await world.deliveries.gave_up(first, REFUSAL)
     await world.deliveries.delivered(second, THANKS)
     [failing] = await world.deliveries.failing()
-    assert (failing.failed, failing.waiting) == (1, 0)
+    assert (failing.failed, failing.pending) == (1, 0)
     assert await world.deliveries.redeliver_all("acme", RECEIVER) == 1
     assert await world.deliveries.failing() == []
     [first] = await world.deliveries.claim(9, each=9)

@@ -40,7 +40,7 @@ async def test_a_failing_receiver_is_shown_with_how_much_and_why_and_without_wha
                 "tenant": "acme",
                 "receiver": RECEIVER,
                 "failed": 2,
-                "waiting": 1,
+                "pending": 1,
                 "last_error": "the connection was refused",
                 "last_status": None,
                 "last_at": "2026-09-21T14:13:21.000Z",

@@ -206,7 +206,7 @@ SELECT '', state, sum(deliveries) FROM delivery_counts GROUP BY state;
 
 -- The same of each receiver, and what its last attempt that failed was answered with.
 ALTER TABLE receivers ADD COLUMN failed INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE receivers ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE receivers ADD COLUMN pending INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE receivers ADD COLUMN last_at INTEGER;
 ALTER TABLE receivers ADD COLUMN last_status INTEGER;
 ALTER TABLE receivers ADD COLUMN last_error TEXT;
@@ -214,7 +214,7 @@ ALTER TABLE receivers ADD COLUMN last_error TEXT;
 UPDATE receivers
    SET failed = (SELECT count(*) FROM deliveries
                   WHERE tenant = receivers.tenant AND receiver = receivers.receiver AND state = 'failed'),
-       waiting = (SELECT count(*) FROM deliveries
+       pending = (SELECT count(*) FROM deliveries
                    WHERE tenant = receivers.tenant AND receiver = receivers.receiver AND state = 'pending'),
        (last_at, last_status, last_error) = (
            SELECT at, status, delivery_attempts.error FROM deliveries CROSS JOIN delivery_attempts ON delivery_id = id
@@ -236,7 +236,7 @@ BEGIN
     INSERT INTO receivers (tenant, receiver) VALUES (NEW.tenant, NEW.receiver) ON CONFLICT DO NOTHING;
     UPDATE receivers
        SET due_at = (SELECT min(due_at) FROM deliveries WHERE tenant = NEW.tenant AND receiver = NEW.receiver),
-           failed = failed + (NEW.state = 'failed'), waiting = waiting + (NEW.state = 'pending')
+           failed = failed + (NEW.state = 'failed'), pending = pending + (NEW.state = 'pending')
      WHERE tenant = NEW.tenant AND receiver = NEW.receiver;
     INSERT INTO delivery_counts (tenant, state, deliveries) VALUES (NEW.tenant, NEW.state, 1), ('', NEW.state, 1)
         ON CONFLICT (tenant, state) DO UPDATE SET deliveries = deliveries + 1;
@@ -248,7 +248,7 @@ BEGIN
     UPDATE receivers
        SET due_at = (SELECT min(due_at) FROM deliveries WHERE tenant = NEW.tenant AND receiver = NEW.receiver),
            failed = failed + (NEW.state = 'failed') - (OLD.state = 'failed'),
-           waiting = waiting + (NEW.state = 'pending') - (OLD.state = 'pending')
+           pending = pending + (NEW.state = 'pending') - (OLD.state = 'pending')
      WHERE tenant = NEW.tenant AND receiver = NEW.receiver;
 END;
 
@@ -264,7 +264,7 @@ CREATE TRIGGER deliveries_take_their_receiver_along AFTER DELETE ON deliveries
 BEGIN
     UPDATE receivers
        SET due_at = (SELECT min(due_at) FROM deliveries WHERE tenant = OLD.tenant AND receiver = OLD.receiver),
-           failed = failed - (OLD.state = 'failed'), waiting = waiting - (OLD.state = 'pending')
+           failed = failed - (OLD.state = 'failed'), pending = pending - (OLD.state = 'pending')
      WHERE tenant = OLD.tenant AND receiver = OLD.receiver;
     DELETE FROM receivers
      WHERE tenant = OLD.tenant AND receiver = OLD.receiver

@@ -141,19 +141,19 @@ UPDATE receivers SET healthy = 0, last_at = :at, last_status = :status, last_err
 
 -- failing --
 -- Receivers that did not take something, or their last message, those first whose last failure is the newest.
-SELECT tenant, receiver, failed, waiting, last_error, last_status, last_at FROM receivers
+SELECT tenant, receiver, failed, pending, last_error, last_status, last_at FROM receivers
  WHERE failed > 0 OR (healthy = 0 AND last_at IS NOT NULL)
  ORDER BY last_at DESC, tenant, receiver LIMIT :limit;
 
 -- tenant_failing --
 -- The same of one tenant.
-SELECT tenant, receiver, failed, waiting, last_error, last_status, last_at FROM receivers
+SELECT tenant, receiver, failed, pending, last_error, last_status, last_at FROM receivers
  WHERE tenant = :tenant AND (failed > 0 OR (healthy = 0 AND last_at IS NOT NULL))
  ORDER BY last_at DESC, receiver LIMIT :limit;
 
 -- receiver --
 -- How one receiver of a tenant does, whether it fails or not.
-SELECT tenant, receiver, failed, waiting, last_error, last_status, last_at FROM receivers
+SELECT tenant, receiver, failed, pending, last_error, last_status, last_at FROM receivers
  WHERE tenant = :tenant AND receiver = :receiver;
 
 -- later --

@@ -20,7 +20,7 @@ RECEIVERS: Mapping[str, Schema] = {
             "tenant": _TENANT,
             "receiver": _RECEIVER,
             "failed": whole("messages that were given up"),
-            "waiting": whole("messages that are still being tried"),
+            "pending": whole("messages that are still being tried"),
             "last_error": or_null(text("why no answer came, the last time that a message was not taken")),
             "last_status": or_null(whole("of HTTP; null when no answer came")),
             "last_at": or_null(text("RFC 3339, UTC, with milliseconds", format="date-time")),
