@@ -170,7 +170,6 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
         templates=templates,
         turnstile=turnstile,
         public_url=public_url,
-        log=log,
     )
     overview = OverviewPage(
         pages=pages,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote_plus, urlsplit
 
 from starlette.requests import Request
 
@@ -46,8 +46,24 @@ def address_of(request: Request) -> str:
     """Return the path and query of a request, if it is one of the status pages, else where they begin."""
     query = request.scope.get("query_string", b"").decode("latin-1")
     path = quote(request.scope["path"])
-    address = f"{path}?{query}" if query else path
+    address = without_done(f"{path}?{query}")
     return address if is_here(address) else HOME
+
+
+def done(request: Request) -> str:
+    """Return the word after `?done=` by which the answer to a form says what was done.
+
+    It is "" when somebody else's link says so: every browser tells who sent it, and nothing was done.
+    """
+    own = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+    return request.query_params.get("done", "") if own else ""
+
+
+def without_done(address: str) -> str:
+    """Return an address that says nothing of what was done."""
+    path, _, query = address.partition("?")
+    kept = "&".join(each for each in query.split("&") if unquote_plus(each.partition("=")[0]) != "done")
+    return f"{path}?{kept}" if kept else path
 
 
 def sign_in_address(address: str) -> str:

@@ -17,6 +17,7 @@ from service.store import Deliveries, FailingReceiver
 from service.web.callers import note
 from service.web.receivers import receiver_of_tenant, redeliver_all
 from service.web.refusals import RefusalError
+from service.web.status import asking
 from service.web.status.pages import Pages, Visitor
 
 PATH = "/status/deliveries"
@@ -49,7 +50,7 @@ class DeliveriesPage:
     async def _show(self, request: Request, status: int = 200, trouble: str | None = None) -> Response:
         receiver, tenant = (request.query_params.get(name, "") for name in ("receiver", "tenant"))
         before = request.query_params.get("before") or None
-        owed = _OWED.fullmatch(request.query_params.get("done", ""))
+        owed = _OWED.fullmatch(asking.done(request))
 
         async def fill(visitor: Visitor) -> dict[str, Any]:
             done = {} if owed is None else {"done": _told_again(int(owed[1]))}
@@ -85,7 +86,10 @@ class DeliveriesPage:
 
     async def redeliver(self, request: Request) -> Response:
         """Owe a receiver all again that was given up, and say how many that are."""
-        visitor, form = await self._pages.posted(request)
+        posted = await self._pages.posted(request)
+        if isinstance(posted, Response):
+            return posted
+        visitor, form = posted
         tenant = form.get("tenant", "")
         own = visitor.operator or tenant == visitor.tenant
         try:

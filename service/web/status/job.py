@@ -39,7 +39,10 @@ class JobPage:
 
     async def act(self, request: Request) -> Response:
         """Do what was pressed; the same page says why not, with 409, if it cannot be done now."""
-        visitor, form = await self._pages.posted(request)
+        posted = await self._pages.posted(request)
+        if isinstance(posted, Response):
+            return posted
+        visitor, form = posted
         try:
             job = await self._found(request, visitor)
         except RefusalError:

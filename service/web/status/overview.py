@@ -46,7 +46,7 @@ class Snapshots:
         self._taken: dict[str | None, tuple[int, asyncio.Task[Snapshot]]] = {}
 
     async def of(self, tenant: str | None) -> Snapshot:
-        """Return what is known about a tenant, None: about all; a program reads what a page shows, at most 0.9 s old."""
+        """Return what is known about a tenant, None: about all, to programs and pages alike: at most 0.9 s old."""
         now = self._clock.now()
         self._taken = {
             whose: (at, task)

@@ -120,16 +120,16 @@ class Pages:
             template, facts, status, trouble = "trouble.html", {}, error.status, error.message
         return self._templates.page(template, self._around(request, visitor, trouble) | dict(facts), status)
 
-    async def posted(self, request: Request) -> tuple[Visitor, dict[str, str]]:
-        """Return who sent a form, and its fields, when it is one of ours.
+    async def posted(self, request: Request) -> tuple[Visitor, dict[str, str]] | Response:
+        """Return who sent a form, and its fields, when it is one of ours; without a session the way to sign in.
 
-        Raises RefusalError: 303 to sign in, 403 for another site's form, 400, 408, 413, 415.
+        Raises RefusalError (403 for another site's form, 400, 408, 413, 415).
         """
         asking.require_own_form(request, self._public_url)
         visitor = await self.visitor(request)
         if visitor is None:
-            address = asking.sign_in_address(asking.where_form_was(request))
-            raise RefusalError(_SEE_OTHER, "signed_out", "Your session has ended.", headers={"location": address})
+            note(request, reason="signed_out")
+            return self.back(asking.sign_in_address(asking.where_form_was(request)))
         form = await asking.read_form(request)
         if not self._vault.form_token_matches(request.cookies[self.cookie], form.pop("csrf", "")):
             raise RefusalError(
@@ -150,7 +150,7 @@ class Pages:
             "visitor": visitor,
             "now": self._clock.now(),
             "trouble": trouble,
-            "done": DONE.get(request.query_params.get("done", "")),
+            "done": DONE.get(asking.done(request)),
         }
 
     def _to_sign_in(self, request: Request) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from structlog.typing import FilteringBoundLogger
 
 from service.store import SESSION_MS, KeyStore, Sessions
 from service.web.callers import note
@@ -31,7 +30,6 @@ class SigningIn:
         templates: Templates,
         turnstile: Turnstile,
         public_url: str,
-        log: FilteringBoundLogger,
     ) -> None:
         self._keys = keys
         self._sessions = sessions
@@ -39,14 +37,13 @@ class SigningIn:
         self._templates = templates
         self._turnstile = turnstile
         self._public_url = public_url
-        self._log = log
 
     async def form(self, request: Request) -> Response:
         """Show the form; go on to `?next=` with whoever has signed in before."""
         address = _next(request.query_params.get("next", ""))
         if await self._pages.visitor(request) is not None:
             return RedirectResponse(address, _SEE_OTHER, HEADERS)
-        return self._form(address, done=DONE.get(request.query_params.get("done", "")))
+        return self._form(address, done=DONE.get(asking.done(request)))
 
     async def sign_in(self, request: Request) -> Response:
         """Open a session for a right key. Raises RefusalError (403, 429) for another site's form, and in a rush."""
@@ -59,7 +56,6 @@ class SigningIn:
         if key is None:
             await self._turnstile.wait(_TURN)
             note(request, reason="wrong_key")
-            self._log.warning("web.wrong_key", path=asking.SIGN_IN)
             return self._form(address, trouble=_WRONG, status=403)
         await self._close(request)  # whoever signs in once more needs the session before no longer
         note(request, tenant=key.tenant, key=key.id)
@@ -77,7 +73,9 @@ class SigningIn:
 
     async def sign_out(self, request: Request) -> Response:
         """Close the session here, and make the browser forget it."""
-        await self._pages.posted(request)
+        posted = await self._pages.posted(request)
+        if isinstance(posted, Response):
+            return posted
         await self._close(request)
         answer = self._pages.back(asking.SIGN_IN, done="signed-out")
         answer.delete_cookie(self._pages.cookie, path="/", secure=self._pages.secure, httponly=True, samesite="strict")
@@ -95,4 +93,5 @@ class SigningIn:
 
 
 def _next(address: str) -> str:
+    address = asking.without_done(address)
     return address if asking.is_here(address) and not address.startswith(asking.SIGN_IN) else asking.HOME

@@ -125,7 +125,7 @@ def test_bars_stand_on_each_other_and_fill_the_height() -> None:
     assert below == "M0 32.0v-10.7h2v10.7zM4 32.0v-32.0h2v32.0z"
     assert above == "M0 21.3v-10.7h2v10.7z"
     assert sparks.stacked([NONE]) == [""]
-    assert sparks.told(course(q1=1, q4=2, q5=4)) == "7 in the last 24 h, 3 in the last hour"
+    assert sparks.in_words(course(q1=1, q4=2, q5=4)) == "7 in the last 24 h, 3 in the last hour"
 
 
 @pytest.mark.parametrize(

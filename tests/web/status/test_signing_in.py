@@ -58,7 +58,7 @@ async def test_a_wrong_key_opens_nothing_and_is_told_to_the_log_without_itself(h
     assert answer.status_code == 403
     assert "set-cookie" not in answer.headers
     assert "unknown or was revoked" in read(answer.text).one(role="alert").text
-    assert len(house.lines("web.wrong_key")) == 1
+    assert [call.kwargs["event"] for call in house.logged.calls] == ["web.request"]
     assert house.lines()[-1]["reason"] == "wrong_key"
     assert not key or key not in repr(house.logged.calls)
 
@@ -188,6 +188,33 @@ async def test_a_link_on_another_site_goes_on_from_here_once_so_that_the_cookie_
         # The browser says that this page of ours led to it.
         second = await client.get("/status/jobs?q=cat", headers={**link, "sec-fetch-site": "same-origin"})
         assert second.headers["location"] == "/status/sign-in?next=/status/jobs%3Fq%3Dcat"
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "none", None, "same-origin"])
+async def test_only_our_own_answer_to_a_form_makes_a_page_say_that_something_was_done(
+    house: House, site: str | None
+) -> None:
+    headers = {} if site is None else {"sec-fetch-site": site}
+    async with signed_in(house) as browser:
+        del browser.client.headers["sec-fetch-site"]
+        for address in ("/status?done=cancelled", "/status/deliveries?done=owed-7"):
+            answer = await browser.client.get(address, headers=headers)
+            assert bool(read(answer.text).one("main").all(role="status")) is (site in ("same-origin", None)), address
+        browser.client.cookies.clear()
+        answer = await browser.client.get("/status/sign-in?done=signed-out", headers=headers)
+        assert bool(read(answer.text).all(role="status")) is (site in ("same-origin", None))
+
+
+async def test_what_a_link_of_another_site_says_was_done_gets_lost_on_every_way_to_the_page(house: House) -> None:
+    link = {**HTML, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document", "sec-fetch-site": "cross-site"}
+    claim = "/status/jobs?q=a%20b&done=cancelled&d%6Fne=retried&state=failed"
+    async with house.client(key="") as client:
+        again = read((await client.get(claim, headers=link)).text).one("meta", **{"http-equiv": "refresh"})
+        assert again.attributes["content"] == "0; url=/status/jobs?q=a%20b&state=failed"
+        sent = await client.get(claim, headers=HTML)
+        assert sent.headers["location"] == "/status/sign-in?next=/status/jobs%3Fq%3Da%2520b%26state%3Dfailed"
+        assert (await sign_in(client, house.key, claim)).headers["location"] == "/status/jobs?q=a%20b&state=failed"
+        assert (await sign_in(client, house.key, "/status?done=cancelled")).headers["location"] == "/status"
 
 
 # Other sites
