@@ -14,48 +14,26 @@ from rich.text import Text
 from service.commands.desk import View
 from service.model import ErrorCode, State
 from service.tables import STYLES, plain, second
+from service.web.status.advice import Ways, advice, awaited
+from service.web.status.writing import size, span
 
 _LONGEST_PROMPT = 2_000
 _LONGEST_DETAIL = 300
-_RETRY = "reelkeeper jobs retry {id}"
-_ASK_AGAIN = f"ask for it again: {_RETRY}"
-_WAITS = {
-    State.QUEUED: "it is submitted as soon as {provider} takes it; reelkeeper check tells what is overdue",
-    State.SUBMITTING: "nobody knows yet whether {provider} has it; a callback tells, or its deadline ends it. "
-    "If you find it there: reelkeeper jobs attach {id} PROVIDER_JOB_ID",
-    State.RUNNING: "{provider} has it; a callback or a poll tells how it ends",
-    State.MIRRORING: "{provider} has finished it, and it is being copied into storage",
-}
-_ADVICE = {
-    ErrorCode.INVALID_REQUEST: "its caller corrects the request, and creates a new job",
-    ErrorCode.UNSUPPORTED_MODEL: "its caller chooses a model of GET /v1/models, and creates a new job",
-    ErrorCode.CONTENT_POLICY: "its caller changes prompt or references, and creates a new job",
-    ErrorCode.PROVIDER_AUTH: f"set a valid API key of {{provider}}, restart the service, then {_ASK_AGAIN}",
-    ErrorCode.PROVIDER_CREDITS: f"add credits at {{provider}}, then {_ASK_AGAIN}",
-    ErrorCode.RATE_LIMITED: f"wait a few minutes, then {_ASK_AGAIN}",
-    ErrorCode.PROVIDER_UNAVAILABLE: f"wait until {{provider}} is well, then {_ASK_AGAIN}",
-    ErrorCode.PROVIDER_FAILED: f"{_ASK_AGAIN}; if it fails again, ask {{provider}} with its id of the job",
-    ErrorCode.TIMED_OUT: f"look the job up at {{provider}}, because another one may cost once more; then {_ASK_AGAIN}",
-    ErrorCode.EXPIRED: f"find out what held it up (reelkeeper check), then {_ASK_AGAIN}",
-    ErrorCode.CANCELLED: f"nothing; if the video is wanted after all, {_ASK_AGAIN}",
-    ErrorCode.SUBMISSION_UNKNOWN: "look for it at {provider}. If it is there: reelkeeper jobs attach {id} "
-    f"PROVIDER_JOB_ID; if it is surely not there: {_RETRY}",
-    ErrorCode.OUTPUT_UNAVAILABLE: "while {provider} still has the video: reelkeeper jobs remirror {id}; "
-    f"a new one is paid for: {_RETRY}",
-    ErrorCode.INTERNAL: f"look into the service's log beside the job's id and report it, then {_ASK_AGAIN}",
-}
 
 
 def what_to_do(job: View) -> str:
     """Return what an operator does about a job, or what the job waits for."""
-    state, error = State(job["state"]), job["error"]
+    state, error, provider = State(job["state"]), job["error"], job["provider"]
+    ways = Ways(
+        look="run `reelkeeper check`",
+        retry=f"run `reelkeeper jobs retry {job['id']}`",
+        attach=f"run `reelkeeper jobs attach {job['id']} PROVIDER_JOB_ID`",
+        remirror=f"run `reelkeeper jobs remirror {job['id']}`",
+    )
     if error is not None:
-        advice = _ADVICE[ErrorCode(error["code"])]
-    elif state.final:
-        advice = "nothing: the video is kept"
-    else:
-        advice = _WAITS[state]
-    return advice.format(id=job["id"], provider=job["provider"])
+        return advice(ErrorCode(error["code"]), provider, ways)
+    found = f" If you find it there, {ways.attach}." if state is State.SUBMITTING else ""
+    return f"{awaited(state, provider)}{found}"
 
 
 def tell(
@@ -83,23 +61,6 @@ def event_line(event: View, before: View | None) -> tuple[str, str, str, str]:
     """Return an event as time, gap to the one before it, type, and what else it says."""
     gap = "" if before is None else f"+{span(_ms(event['at']) - _ms(before['at']))}"
     return event["at"], gap, event["type"], _details(event["data"])
-
-
-def span(milliseconds: float) -> str:
-    """Return a duration as people say it, "3.2 s", "4 min 10 s", "2 h 5 min"."""
-    seconds = milliseconds / 1000
-    if seconds < 60:  # noqa: PLR2004 - a minute
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:  # noqa: PLR2004 - an hour
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"  # noqa: PLR2004 - two days
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as people say it."""
-    return f"{count / 1_000_000:,.1f} MB" if count >= 1_000_000 else f"{count / 1_000:,.0f} kB"  # noqa: PLR2004 - as written
 
 
 def _facts(job: View) -> Iterator[tuple[str, str]]:

@@ -10,12 +10,12 @@ import typer
 
 from service.clock import SystemClock
 from service.commands import err, fail, out, print_json, read_config
-from service.commands.account import size
 from service.commands.places import AsJson, here_alone
 from service.commands.progress import Busy
 from service.config import LocalConfig
 from service.db.backup import back_up
 from service.errors import ReelkeeperError
+from service.web.status.writing import size
 
 _ELSEWHERE = "name a file where you may write, with as much free space as the database has"
 

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from service.assembly import Records
 from service.commands import account, jobs
-from service.commands.account import span
+from service.commands.desk import View
 from service.model import ErrorCode, Job, State
+from service.web.status.advice import ON_PAGES, advice
 from tests.main.shell import LocalDesk
 from tests.main.test_jobs import completed, in_doubt, queued, refused, running, told, unavailable
 
@@ -28,12 +29,12 @@ def shown(desk: LocalDesk, monkeypatch: pytest.MonkeyPatch, job: Job, *, colours
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (queued, ["queued", "it is submitted as soon as openrouter takes it"]),
-        (in_doubt, ["submitting", "reelkeeper jobs attach {id} PROVIDER_JOB_ID", "job.in_doubt"]),
+        (queued, ["queued", "It waits for its turn to be submitted to openrouter."]),
+        (in_doubt, ["submitting", "run `reelkeeper jobs attach {id} PROVIDER_JOB_ID`", "job.in_doubt"]),
         (running, ["running", "openrouter (gen-1, pending)", "a callback or a poll tells how it ends"]),
-        (refused, ["failed", "invalid_request: no such size", "its caller corrects the request"]),
-        (unavailable, ["output_unavailable", "reelkeeper jobs remirror {id}", "source=poll"]),
-        (completed, ["completed", "nothing: the video is kept", f"SHA-256 {'ab' * 32}", "job.completed"]),
+        (refused, ["failed", "invalid_request: no such size", "Its caller must act: openrouter does not take this"]),
+        (unavailable, ["output_unavailable", "Then run `reelkeeper jobs remirror {id}`, which", "source=poll"]),
+        (completed, ["completed", "The video is kept.", f"SHA-256 {'ab' * 32}", "job.completed"]),
         (told, ["cancelled", "What its caller was told", "https://backend.example.com:443"]),
     ],
 )
@@ -41,7 +42,7 @@ def test_a_terminal_is_told_how_a_job_is_why_and_what_to_do(
     made: Callable[[Records], Awaitable[Job]], words: list[str], desk: LocalDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = desk.with_records(made)
-    said = shown(desk, monkeypatch, job)
+    said = " ".join(shown(desk, monkeypatch, job).split())
     for each in (job.id, "tenant", "What happened", "job.queued", *words):
         assert each.format(id=job.id) in said
     assert "\x1b" not in said
@@ -58,17 +59,25 @@ def test_states_have_colours_where_there_are_any(desk: LocalDesk, monkeypatch: p
     assert "\x1b[1;31mfailed" in shown(desk, monkeypatch, desk.with_records(refused), colours=True)
 
 
-def test_there_is_something_to_do_about_every_error_and_every_state() -> None:
-    for code in ErrorCode:
-        ended = {"id": "job_1", "state": "failed", "provider": "p", "error": {"code": code}}
-        assert "{" not in account.what_to_do(ended)
+def ended(code: ErrorCode) -> View:
+    return {"id": "job_1", "state": "failed", "provider": "p", "error": {"code": code}}
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_a_terminal_advises_what_the_page_does_with_commands_for_buttons(code: ErrorCode) -> None:
+    there = advice(code, "p", ON_PAGES)
+    for button, command in (
+        ("press Retry", "run `reelkeeper jobs retry job_1`"),
+        ("press Remirror", "run `reelkeeper jobs remirror job_1`"),
+        ("press Attach and give its id", "run `reelkeeper jobs attach job_1 PROVIDER_JOB_ID`"),
+        ("look at the overview", "run `reelkeeper check`"),
+    ):
+        there = there.replace(button, command)
+    assert account.what_to_do(ended(code)) == there
+    assert not {"press", "{", "}"} & set(there.replace("{", " { ").split())
+
+
+def test_a_job_that_waits_is_told_what_for() -> None:
     for state in State:
-        assert account.what_to_do({"id": "job_1", "state": state, "provider": "p", "error": None})
-
-
-@pytest.mark.parametrize(
-    ("milliseconds", "said"),
-    [(0, "0.0 s"), (59_900, "59.9 s"), (61_000, "1 min 1 s"), (7_500_000, "2 h 5 min"), (200_000_000, "2 d 7 h")],
-)
-def test_durations_are_said_as_people_do(milliseconds: int, said: str) -> None:
-    assert span(milliseconds) == said
+        said = account.what_to_do({"id": "job_1", "state": state, "provider": "p", "error": None})
+        assert bool(said) == (not state.final or state is State.COMPLETED)

@@ -13,7 +13,7 @@ from service.logs import redact
 from service.model import Billable, Delivery, Job, State
 from service.store import Deliveries, Rejections, Store, taken_out
 from service.web.acting import PROVIDER_JOB_ID, Acting
-from service.web.status.advice import ADVICE, waiting
+from service.web.status.advice import ON_PAGES, advice, waiting
 from service.web.status.timeline import timeline
 from service.web.views import receipt_text
 
@@ -88,7 +88,7 @@ class Facts:
         return {
             "job": job,
             "waits": waiting(job, self._clock.now(), self._providers),
-            "advice": ADVICE[job.error.code] if job.error else None,
+            "advice": advice(job.error.code, job.provider, ON_PAGES) if job.error else None,
             "moments": timeline(events, owed),
             "fields": fields(job),
             "notify_url": None if job.notify_url is None else str(redact(job.notify_url)),

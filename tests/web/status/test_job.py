@@ -78,9 +78,7 @@ async def test_a_job_in_every_situation_has_a_page_for_its_tenant_and_for_operat
 async def test_every_error_says_who_must_act_and_what_to_do(house: House, code: ErrorCode) -> None:
     job = await SCENES[f"failed with {code}"](house)
     now = waits(await page_of(house, job))
-    assert any(
-        words in now for words in ("must act", "Press Retry", "press Retry", "press Remirror", "press Attach")
-    ), now
+    assert any(words in now for words in ("must act", "press Retry", "press Remirror", "press Attach")), now
 
 
 @pytest.mark.parametrize(
@@ -88,19 +86,22 @@ async def test_every_error_says_who_must_act_and_what_to_do(house: House, code: 
     [
         ("queued", "It waits for its turn to be submitted to openrouter. Nothing is spent yet."),
         ("turned away", "openrouter turned it away; it is sent again in 30 s (2026-09-21 14:13:50 UTC)"),
-        ("submitting", "It was sent to openrouter 0 s ago"),
+        ("submitting", "when no answer comes, a callback tells whether it has it. It was sent 0 s ago"),
         ("in doubt", "nobody knows whether openrouter accepted it. It waits for a callback."),
         ("in doubt", "Without one it ends as submission_unknown in 2 h (2026-09-21 16:13:20 UTC)"),
         ("to be resubmitted", "Its caller wants it submitted again then, which may pay twice: in 15 min"),
         ("resubmitted", "openrouter may have accepted an earlier submission."),
-        ("running", "openrouter has it. Next poll in 1 min (2026-09-21 14:14:20 UTC) , unless a callback comes first."),
-        ("being polled", "openrouter has it, and is being asked about it now."),
+        (
+            "running",
+            "a callback or a poll tells how it ends. Next poll in 1 min (2026-09-21 14:14:20 UTC)",
+        ),
+        ("being polled", "openrouter has it; a callback or a poll tells how it ends. It is being polled now."),
         ("unanswered", "Next poll in 12 s"),
         ("unanswered", "The last 2 polls brought no answer."),
         ("overdue", "The next poll was due 1 s ago"),
-        ("finished", "openrouter has finished it; the video waits to be copied into storage."),
-        ("being copied", "The video is being copied from openrouter into storage."),
-        ("not copied yet", "Copying the video failed once. Next try in 5 s"),
+        ("finished", "openrouter has finished it; the video is copied into storage. Copying is tried"),
+        ("being copied", "It is being copied now."),
+        ("not copied yet", "Copying failed once. Next attempt in 5 s"),
         ("completed", "All 2 videos are kept."),
         ("timed out", "We gave up, and still look whether openrouter has the video: next in 10 min"),
         ("bound", "We gave up, and still look whether openrouter has the video: next 0 s ago"),
