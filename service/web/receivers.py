@@ -23,7 +23,6 @@ from service.web.views import rfc3339
 _USUAL_LIMIT = 20
 _LONGEST_BODY = 16_384  # bytes
 _MOST_NAMED = 20  # tenants in one sentence
-_MOST_FAILING = 1_000  # that are looked through for the tenants of a receiver
 
 
 class RedeliverBody(BaseModel):
@@ -87,7 +86,7 @@ class Receivers:
         receiver = receiver_meant(wanted.receiver)
         tenant: str | None
         if caller.operator:
-            tenant = wanted.tenant or await self._only_tenant(receiver) or caller.tenant
+            tenant = wanted.tenant or await tenant_meant(self._deliveries, receiver) or caller.tenant
         else:
             tenant = caller.tenant if wanted.tenant in (None, caller.tenant) else None
         redelivered = await redeliver_all(self._deliveries, tenant, receiver)
@@ -96,13 +95,17 @@ class Receivers:
             {"object": "redelivery", "tenant": tenant, "receiver": receiver, "redelivered": redelivered}
         )
 
-    async def _only_tenant(self, receiver: str) -> str | None:
-        failing = await self._deliveries.failing(None, limit=_MOST_FAILING)
-        tenants = [each.tenant for each in failing if each.receiver == receiver]
-        if len(tenants) > 1:
-            named = ", ".join(tenants[:_MOST_NAMED])
-            raise invalid_request([Problem("tenant", f"is required: this receiver fails for several, {named}")])
-        return tenants[0] if tenants else None
+
+async def tenant_meant(deliveries: Deliveries, receiver: str) -> str | None:
+    """Return the tenant whose receiver of this name fails, None when none does.
+
+    Raises RefusalError (400) when it fails for several, which are named.
+    """
+    tenants = await deliveries.tenants_failing(receiver, limit=_MOST_NAMED + 1)
+    if len(tenants) > 1:
+        named = ", ".join(tenants[:_MOST_NAMED]) + (" and more" if len(tenants) > _MOST_NAMED else "")
+        raise invalid_request([Problem("tenant", f"is required: this receiver fails for several, {named}")])
+    return tenants[0] if tenants else None
 
 
 async def redeliver_all(deliveries: Deliveries, tenant: str | None, receiver: str) -> int:

@@ -131,6 +131,27 @@ async def test_an_operator_names_the_tenant_only_where_several_have_the_receiver
         assert answer.status_code == 404
 
 
+async def test_every_tenant_of_a_receiver_counts_however_many_others_fail(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await given_up(house, tenant="globex")
+    await given_up(house, tenant="initech")
+
+    monkeypatch.setattr(house.deliveries, "failing", None)  # the list of all ends somewhere
+    async with await operator_of(house) as operator:
+        answer = await operator.post(REDELIVER, json={"receiver": RECEIVER})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["problems"][0]["message"].endswith("globex, initech")
+    assert await house.deliveries.claim(100, each=100) == []
+
+
+async def test_to_send_all_again_twice_is_no_error_and_sends_nothing_twice(house: House) -> None:
+    await given_up(house, tenant="globex")
+    async with await operator_of(house) as operator:
+        answers = [(await operator.post(REDELIVER, json={"receiver": RECEIVER})).json() for _ in range(2)]
+    assert [(each["tenant"], each["redelivered"]) for each in answers] == [("globex", 1), ("globex", 0)]
+
+
 @pytest.mark.parametrize("tenant", ["", "Umbrella", "*", "reelkeeper-check"])
 async def test_what_is_no_tenants_name_is_told(house: House, tenant: str) -> None:
     async with await operator_of(house) as operator:

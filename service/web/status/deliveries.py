@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -28,11 +27,11 @@ _EACH = 20  # messages
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A message, how often it was tried over its whole life, and what came of the last try."""
+class Message:
+    """A message, how many attempts there were over its whole life, and what came of the last one."""
 
     delivery: Delivery
-    tries: int
+    attempts: int
     last: DeliveryAttempt | None
 
 
@@ -53,7 +52,7 @@ class DeliveriesPage:
         owed = _OWED.fullmatch(asking.done(request))
 
         async def fill(visitor: Visitor) -> dict[str, Any]:
-            done = {} if owed is None else {"done": _told_again(int(owed[1]))}
+            done = {} if owed is None else {"done": _owed_again(int(owed[1]))}
             facts = {"path": PATH, "address": _address, "name": _name, "chosen": None, **done}
             if receiver:
                 chosen = await receiver_of_tenant(self._deliveries, visitor.tenant or tenant, receiver)
@@ -67,22 +66,16 @@ class DeliveriesPage:
         tenant, receiver = chosen.tenant, chosen.receiver
         failed = await self._deliveries.failed(tenant, receiver, before_id=before, limit=_EACH + 1)
         later = await self._deliveries.later(tenant, receiver, limit=_EACH + 1)
-        listed = failed[:_EACH]
+        listed, due = failed[:_EACH], later[:_EACH]
+        last = await self._deliveries.last_attempts([each.id for each in (*listed, *due)])
         return {
             "chosen": chosen,
-            "failed": await self._told(listed),
-            "later": await self._told(later[:_EACH]),
+            "failed": [_message(each, last.get(each.id)) for each in listed],
+            "later": [_message(each, last.get(each.id)) for each in due],
             "more_later": len(later) > _EACH,
             "older": _address(chosen, before=listed[-1].id) if len(failed) > _EACH else None,
             "newest": _address(chosen) if before else None,
         }
-
-    async def _told(self, deliveries: Sequence[Delivery]) -> list[Told]:
-        told = []
-        for delivery in deliveries:
-            tries = {each.id: tries for each, tries in await self._deliveries.of(delivery.job_id)}.get(delivery.id, [])
-            told.append(Told(delivery, len(tries), tries[-1] if tries else None))
-        return told
 
     async def redeliver(self, request: Request) -> Response:
         """Owe a receiver all again that was given up, and say how many that are."""
@@ -105,7 +98,11 @@ class DeliveriesPage:
         return self._pages.back(PATH)
 
 
-def _told_again(owed: int) -> str:
+def _message(delivery: Delivery, last: DeliveryAttempt | None) -> Message:
+    return Message(delivery, last.number if last else 0, last)
+
+
+def _owed_again(owed: int) -> str:
     return "1 delivery is owed again." if owed == 1 else f"{owed:,} deliveries are owed again."
 
 

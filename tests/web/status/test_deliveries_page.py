@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import httpx
 import pytest
 
+from service.db import Tx
 from tests.receiver import Receiver
 from tests.web.debts import HOOK, RECEIVER, given_up, owed, sending, sent, tried
 from tests.web.house import House
@@ -12,6 +16,7 @@ from tests.web.status.browsing import Element, read, signed_in
 
 PATH = "/status/deliveries"
 REDELIVER = "/status/deliveries/redeliver"
+T = TypeVar("T")
 HOSTILE = "<img src=x onerror=alert(1)>\"'"
 
 
@@ -96,6 +101,27 @@ async def test_the_messages_come_page_by_page_each_once(house: House) -> None:
             address = older[0].attributes["href"] if older else ""
         assert page.one("nav", class_="pager").one("a").attributes["href"] == first
     assert seen == sorted((job.id for job in jobs), reverse=True)
+
+
+async def test_the_attempts_at_all_messages_of_a_page_are_asked_for_at_once(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await given_up(house, times=12)
+    await tried(house)
+    reads: list[object] = []
+    read_once = house.db.read
+
+    async def counted(work: Callable[[Tx], T]) -> T:
+        reads.append(work)
+        return await read_once(work)
+
+    async with signed_in(house) as browser:
+        address = one_of(await browser.see(PATH))
+        monkeypatch.setattr(house.db, "read", counted)
+        page = await browser.see(address)
+    assert len(page.one(id="failed").all("article")) == 12
+    assert page.one(id="later").one("article").text.count("1 attempt in all") == 1
+    assert len(reads) <= 6, "whose session, the receiver, what it did not take, and the attempts"
 
 
 async def test_the_button_asks_and_then_really_sends_all_again_under_the_same_ids(house: House) -> None:
