@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from service.db import Row, Tx
 from service.ids import Ids
 from service.model import Delivery, DeliveryAttempt, DeliveryState, State
-from service.store.transaction import Ledger, Timing, Transaction, error_from
+from service.store.transaction import Ledger, Timing, Transaction, dumps, error_from
 
+_ATTEMPT = tuple(DeliveryAttempt.__dataclass_fields__)
 _AT_ONCE = 500  # that are owed again in one transaction: nobody waits long for it
 
 
@@ -111,6 +112,12 @@ class Deliveries:
 
         return await self._ledger.db.read(work)
 
+    async def last_attempts(self, delivery_ids: Collection[str]) -> dict[str, DeliveryAttempt]:
+        """Return the last attempt at each of some deliveries, by their ids; what nobody tried yet is not there."""
+        ids = dumps(list(delivery_ids))
+        rows = await self._ledger.db.read(lambda tx: tx.all("last_attempts", ids=ids))
+        return {row["delivery_id"]: DeliveryAttempt(**{name: row[name] for name in _ATTEMPT}) for row in rows}
+
     async def redeliver(self, job_id: str) -> Delivery | None:
         """Send the newest message about a job once more, from the first attempt on.
 
@@ -140,18 +147,22 @@ class Deliveries:
         row = await self._ledger.db.read(lambda tx: tx.one("receiver", tenant=tenant, receiver=receiver))
         return None if row is None else FailingReceiver(**row)
 
+    async def tenants_failing(self, receiver: str, *, limit: int) -> list[str]:
+        """Return the tenants whose receiver of this name `failing` lists, by name."""
+        rows = await self._ledger.db.read(lambda tx: tx.all("tenants_failing", receiver=receiver, limit=limit))
+        return [row["tenant"] for row in rows]
+
     async def later(self, tenant: str, receiver: str, *, limit: int = 20) -> list[Delivery]:
         """List what a receiver did not take and will be sent again, the next one first."""
         wanted = {"tenant": tenant, "receiver": receiver, "now": self._ledger.clock.now(), "limit": limit}
         return [_delivery(row) for row in await self._ledger.db.read(lambda tx: tx.all("later", **wanted))]
 
     async def failed(
-        self, tenant: str | None, receiver: str, *, before_id: str | None = None, limit: int = 20
+        self, tenant: str, receiver: str, *, before_id: str | None = None, limit: int = 20
     ) -> list[Delivery]:
         """List what was given up for a receiver, newest first; `before_id` continues after the page before."""
-        query = "failed" if tenant is None else "tenant_failed"
         wanted = {"tenant": tenant, "receiver": receiver, "before_id": before_id, "limit": limit}
-        return [_delivery(row) for row in await self._ledger.db.read(lambda tx: tx.all(query, **wanted))]
+        return [_delivery(row) for row in await self._ledger.db.read(lambda tx: tx.all("failed", **wanted))]
 
     async def redeliver_all(self, tenant: str, receiver: str) -> int:
         """Send all that was given up for a receiver once more, from the first attempt on; return how many that is.

@@ -130,27 +130,9 @@ class Store:
                 await self._ledger.db.run(lambda tx: tx.do("index_words"))
         return await self._ledger.db.read(lambda tx: find(tx, tenant, wanted, before_id=before_id, limit=limit))
 
-    async def jobs(
-        self,
-        tenant: str | None = None,
-        *,
-        state: State | None = None,
-        provider: str | None = None,
-        model: str | None = None,
-        created_after: int | None = None,
-        created_before: int | None = None,
-        before_id: str | None = None,
-        limit: int = 20,
-    ) -> list[Job]:
-        """Return `limit` jobs, newest first, or all there are: goes on where `find` stops. Times are unix ms."""
-        wanted = Wanted(state, provider, model, created_after=created_after, created_before=created_before)
-        jobs: list[Job] = []
-        while True:
-            found = await self.find(tenant, wanted, before_id=before_id, limit=limit - len(jobs))
-            jobs += found.jobs
-            before_id = found.go_on
-            if before_id is None or len(jobs) == limit:
-                return jobs
+    async def jobs(self, tenant: str | None = None, *, before_id: str | None = None, limit: int = 20) -> list[Job]:
+        """Return the newest jobs, one tenant's or (None) everybody's; `before_id` continues after the page before."""
+        return (await self.find(tenant, Wanted(), before_id=before_id, limit=limit)).jobs
 
     async def jobs_oldest_first(self, tenant: str, *, after_id: str | None = None, limit: int = 20) -> list[Job]:
         """List a tenant's jobs the other way round; `after_id` continues after the last job of the page before."""
@@ -167,6 +149,10 @@ class Store:
         """Return a job's history after its event number `after`, oldest first."""
         rows = await self._ledger.db.read(lambda tx: tx.all("events", job_id=job_id, after=after))
         return [Event(row["seq"], row["job_id"], row["type"], row["at"], json.loads(row["data"])) for row in rows]
+
+    async def retries(self, job_id: str) -> list[str]:
+        """Return the jobs that retried this one, the newest 20 of them, newest first."""
+        return [row["id"] for row in await self._ledger.db.read(lambda tx: tx.all("retries", job_id=job_id))]
 
     async def receipts(self, job_id: str) -> list[KeptReceipt]:
         """Return the genuine callbacks about a job, in the order in which they came."""

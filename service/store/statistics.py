@@ -128,11 +128,14 @@ class Statistics:
         return await self._ledger.db.read(work)
 
     async def forget(self) -> None:
-        """Forget what happened more than eight days ago, a day of it in each transaction."""
-        oldest = self._ledger.clock.now() - _KEPT_DAYS * _DAY_MS
+        """Forget what happened more than eight days ago and was spent more than 30 ago, a day in each transaction."""
+        now = self._ledger.clock.now()
+        oldest = now - _KEPT_DAYS * _DAY_MS
         while await self._ledger.db.run(lambda tx: tx.do("forget_activity", before=oldest // _QUARTER_MS)):
             pass
         while await self._ledger.db.run(lambda tx: tx.do("forget_kept_times", before=oldest // _HOUR_MS)):
+            pass
+        while await self._ledger.db.run(lambda tx: tx.do("forget_spend", before=_first_day(now))):
             pass
 
 
@@ -194,5 +197,9 @@ def _kept(tx: Tx, tenant: str, now: int) -> dict[str, Kept]:
 
 
 def _spend(tx: Tx, tenant: str, now: int) -> tuple[Spend, ...]:
-    first_day = now // _DAY_MS - _SPEND_DAYS + 1
-    return tuple(Spend(**row) for row in tx.all("spend", tenant=tenant, first_day=first_day, limit=_SPEND_ROWS))
+    days = {"first": _first_day(now), "last": now // _DAY_MS}
+    return tuple(Spend(**row) for row in tx.all("spend", tenant=tenant, limit=_SPEND_ROWS, **days))
+
+
+def _first_day(now: int) -> int:
+    return now // _DAY_MS - _SPEND_DAYS + 1

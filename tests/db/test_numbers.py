@@ -123,7 +123,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def test_what_there_was_before_is_counted(world: World) -> None:
     before, now = counted(world), kept(world)
     quarter, hour = (NOW - 8 * DAY) // 900_000, (NOW - 8 * DAY) // 3_600_000
-    recent = {"activity": quarter, "kept_times": hour}  # what is older is never shown
+    recent = {"activity": quarter, "kept_times": hour, "spend": NOW // DAY - 30}  # what is older is never shown
     for table, numbers in before.items():
         since = recent.get(table, 0)
         expected = {key: value for key, value in numbers.items() if not since or int(str(key[1])) > since}
@@ -147,6 +147,11 @@ async def test_receivers_that_failed_before_are_told_with_their_last_failure(wor
         " WHERE tenant = 'acme' AND status = 500"
     )
     assert (failing["acme"].last_at, failing["acme"].last_status) == (last["at"], 500)
+
+
+async def test_jobs_that_wait_are_found_by_their_provider(world: World) -> None:
+    await world.claims.give_up_unserved([], 100)
+    assert not world.sql("SELECT id FROM jobs WHERE state IN ('queued', 'mirroring') AND deadline_at <= :now", now=NOW)
 
 
 async def test_what_follows_is_counted_too(world: World) -> None:

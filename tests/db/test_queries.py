@@ -21,6 +21,9 @@ WALKS = {  # queries that are meant to look at every row of something
     "under_way": "SCAN deliveries USING INDEX deliveries_by_lease",  # what is leased just now
     "models": "SCAN models",
     "unknown_words": "SCAN unknown_words",
+    "providers": "SCAN providers",  # of which there are a few, here and below
+    "expire_unserved": "SCAN providers",
+    "give_up_unserved": "SCAN providers",
     "count_rejections": "SCAN rejections",  # of which there are a thousand at most, here and below
     "any_artifact": "SCAN artifacts",  # as far as the first
     "trim_rejections": "SCAN rejections USING COVERING INDEX rejections_by_time",
@@ -30,6 +33,7 @@ WALKS = {  # queries that are meant to look at every row of something
     "find_words": "SCAN walk",
     "activity": "SCAN quarters",
     "kept_times": "SCAN hours",
+    "spend": "SCAN days",
 }
 BY_ID = "SEARCH jobs USING INDEX sqlite_autoindex_jobs_1 (id=?)"
 DUE = "SEARCH jobs USING INDEX jobs_by_due (state=? AND provider=? AND due_at<?)"
@@ -56,6 +60,7 @@ PINNED = {
     "find_words": [BY_ID, BY_ID],
     "longest_waiting": ["SEARCH jobs USING INDEX jobs_by_due (state=? AND provider=? AND due_at>?)"],
     "longest_waiting_of_tenant": ["SEARCH jobs USING INDEX jobs_by_tenant_state (tenant=? AND state=?)"],
+    "retries": ["SEARCH jobs USING COVERING INDEX jobs_by_retry (retry_of=?)"],
     "jobs_at_providers": ["SEARCH jobs USING INDEX sqlite_autoindex_jobs_2 (provider=? AND provider_job_id=?)"],
     "report_completed": [
         BY_ID,
@@ -123,6 +128,12 @@ async def test_every_query_finds_its_rows_by_an_index(tmp_path: Path) -> None:
     }
     assert walks.keys() == WALKS.keys()
     assert all(step.startswith(WALKS[name]) for name, step in walks.items())
+    assert plans["tenants_failing"] == ["SEARCH receivers USING INDEX receivers_in_trouble_by_name (receiver=?)"]
+    last = "SEARCH delivery_attempts USING PRIMARY KEY (delivery_id=?"
+    assert [step for step in plans["last_attempts"] if "delivery_attempts" in step] == [
+        f"{last} AND number=?)",
+        f"{last})",
+    ]
     for name, steps in PINNED.items():
         jobs = [step for step in plans[name] if re.match("SEARCH (jobs|other)", step)]
         assert (name, jobs) == (name, steps)

@@ -185,24 +185,25 @@ async def test_another_tenants_job_is_not_there(world: World) -> None:
     assert await world.store.job("job_none") is None
 
 
-@pytest.mark.parametrize("tenant", ["acme", None])
-async def test_a_list_can_be_filtered(world: World, tenant: str | None) -> None:
-    first, *_, last = await fill(world, 4)
-    failed = await world.failed("beta")
-    other = await world.queued(model="other")
+async def test_a_list_is_no_longer_than_it_was_asked_for(world: World) -> None:
+    await fill(world, 4)
+    assert [len(await world.store.jobs(limit=limit)) for limit in (1, 4, 5)] == [1, 4, 4]
 
-    async def found(**filters: Any) -> list[str]:  # noqa: ANN401 - as `Store.jobs` takes them
-        return [job.id for job in await world.store.jobs(tenant, **filters)]
 
-    assert await found(state=State.FAILED) == [failed.id]
-    assert await found(provider="beta") == [failed.id]
-    assert await found(model="other") == [other.id]
-    assert await found(model="other", state=State.FAILED) == []
-    assert await found(created_before=first.created_at + 1) == [first.id]
-    assert await found(created_after=last.created_at + 1) == []
-    assert last.id in await found(created_after=last.created_at)
-    assert last.id not in await found(created_before=last.created_at)
-    assert len(await found(limit=2)) == 2
+async def test_a_job_tells_which_jobs_retried_it(world: World) -> None:
+    job, other = await world.failed(), await world.failed()
+    retried = [await retry(world, job) for _ in range(22)]
+    again = await retry(world, sure(await world.store.cancel(retried[-1])))
+    assert await world.store.retries(job.id) == retried[:1:-1]
+    assert await world.store.retries(retried[-1]) == [again]
+    assert await world.store.retries(other.id) == await world.store.retries("job_none") == []
+
+
+async def retry(world: World, job: Job) -> str:
+    world.clock.advance(1)
+    created = await world.store.retry(job)
+    assert isinstance(created, Created)
+    return created.job.id
 
 
 async def test_a_probe_writes(world: World) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 
 import pytest
 
-from service.model import DeliveryAttempt, OnUnknown, Status, VideoRequest
+from service.model import DeliveryAttempt, OnUnknown, State, Status, VideoRequest
 from service.store import NewJob
 from tests.store.recount import Numbers, added, counted, kept, searchable, taken_away
 from tests.store.test_walk import ENDS, Walk
-from tests.store.world import World, artifact, report
+from tests.store.world import TIMING, World, artifact, report, sure
 
 TENANTS = ["acme", "umbrella", "acme-2"]
 HOOKS = [None, "https://one.example/hook", "https://two.example/hook"]
@@ -97,6 +98,27 @@ async def test_a_job_that_is_there_from_elsewhere_is_counted_too(world: World) -
     )
     assert kept(world)["spend"] == counted(world)["spend"] != {}
     assert searchable(world) == {row["id"] for row in world.sql("SELECT id FROM jobs")}
+
+
+async def test_jobs_are_found_by_their_provider_although_numbers_are_lost_and_other_jobs_are_deleted(
+    world: World,
+) -> None:
+    gone = sure(await world.store.cancel((await world.queued("gone")).id))
+    assert await world.store.delete(gone)
+    doubted, unserved = await world.submitting("alpha"), await world.queued("gone")
+    world.sql("DELETE FROM job_counts")
+    world.clock.advance(TIMING.job_deadline)
+    assert [job.id for job in await world.claims.claim_doubtful(10)] == [doubted.id]
+    await world.claims.give_up_unserved(["alpha"], 10)
+    assert (await world.now(unserved)).state is State.EXPIRED
+
+
+async def test_no_provider_that_had_jobs_is_forgotten(world: World) -> None:
+    job = sure(await world.store.cancel((await world.queued()).id))
+    assert await world.store.delete(job)
+    with pytest.raises(sqlite3.IntegrityError, match="never forgotten"):
+        world.sql("DELETE FROM providers")
+    assert world.sql("SELECT provider FROM providers") == [{"provider": "alpha"}]
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,15 +81,13 @@ async def test_receivers_are_each_tenants_own_and_the_newest_trouble_comes_first
 async def test_what_was_given_up_is_listed_newest_first_page_by_page(world: World) -> None:
     ids = await given_up(world, 5)
     other = await given_up(world, receiver="https://elsewhere.example:443")
-    theirs = await given_up(world, tenant="umbrella")
+    await given_up(world, tenant="umbrella")
     page = await world.deliveries.failed("acme", RECEIVER, limit=3)
     assert [each.id for each in page] == ids[:1:-1]
     assert all(each.state is DeliveryState.FAILED for each in page)
     rest = await world.deliveries.failed("acme", RECEIVER, before_id=page[-1].id, limit=3)
     assert [each.id for each in rest] == ids[1::-1]
-    everybody = await world.deliveries.failed(None, RECEIVER)
-    assert [each.id for each in everybody] == [*theirs, *ids[::-1]]
-    assert [each.id for each in await world.deliveries.failed(None, "https://elsewhere.example:443")] == other
+    assert [each.id for each in await world.deliveries.failed("acme", "https://elsewhere.example:443")] == other
 
 
 async def test_all_that_was_given_up_for_a_receiver_is_owed_again(world: World) -> None:
@@ -127,3 +126,25 @@ async def test_many_are_owed_again_some_at_a_time_and_none_twice(world: World, m
     monkeypatch.setattr(world.ledger, "write", counted)
     assert await world.deliveries.redeliver_all("acme", RECEIVER) == 5
     assert transactions >= 3
+
+
+async def test_the_tenants_whose_receiver_fails_are_named_however_many_others_fail(world: World) -> None:
+    for tenant in ("initech", "globex"):
+        await given_up(world, 2, tenant=tenant)
+    await given_up(world, receiver="https://other.example:443")
+    [message] = await owed(world, tenant="hooli")
+    await world.deliveries.delivered(message, THANKS)
+    assert await world.deliveries.tenants_failing(RECEIVER, limit=9) == ["globex", "initech"]
+    assert await world.deliveries.tenants_failing(RECEIVER, limit=1) == ["globex"]
+    assert await world.deliveries.tenants_failing("https://nobody.example:443", limit=9) == []
+
+
+async def test_the_last_attempt_at_each_message_tells_how_many_there_were(world: World) -> None:
+    first, second, untried = await owed(world, 3)
+    await world.deliveries.try_again(first, REFUSAL, world.clock.now())
+    [again] = await world.deliveries.claim(9, each=9)
+    await world.deliveries.gave_up(again, SILENCE)
+    await world.deliveries.delivered(second, THANKS)
+    found = await world.deliveries.last_attempts([first.id, second.id, untried.id, "evt_unknown"])
+    assert found == {first.id: replace(SILENCE, number=2), second.id: replace(THANKS, number=1)}
+    assert await world.deliveries.last_attempts([]) == {}

@@ -259,3 +259,22 @@ async def test_what_happened_is_forgotten_after_eight_days(world: World) -> None
     await world.statistics.forget()
     assert not world.sql("SELECT quarter FROM activity UNION ALL SELECT hour FROM kept_times")
     assert (await world.statistics.overview()).jobs == {"alpha": {State.COMPLETED: 2}}
+
+
+async def test_what_was_spent_is_forgotten_after_thirty_days_and_a_cost_that_is_said_later_is_of_its_day(
+    world: World,
+) -> None:
+    job = await world.running()
+    await finished(world, cost=1.0)
+    world.clock.advance(29 * DAY)
+    await finished(world, replace(FOX, tenant="umbrella"), cost=2.0)
+    await world.statistics.forget()
+    assert [each.cost for each in (await world.statistics.overview()).spend] == [3.0]
+    world.clock.advance(DAY)
+    await world.statistics.forget()
+    last = [{"day": world.clock.now() // DAY - 1, "tenant": tenant} for tenant in ("", "umbrella")]
+    assert world.sql("SELECT day, tenant FROM spend") == last
+    await world.apply(job, report(Status.FAILED, f"at-{job.id}", cost=4.0))
+    assert [each.cost for each in (await world.statistics.overview()).spend] == [2.0]
+    await world.statistics.forget()
+    assert world.sql("SELECT day, tenant FROM spend") == last

@@ -7,6 +7,25 @@ CREATE INDEX jobs_by_state ON jobs (state, id);
 CREATE INDEX jobs_by_tenant_state ON jobs (tenant, state, id);
 CREATE INDEX jobs_by_model ON jobs (model, id);
 CREATE INDEX jobs_by_error ON jobs (error_code, id) WHERE error_code IS NOT NULL;
+CREATE INDEX jobs_by_retry ON jobs (retry_of, id) WHERE retry_of IS NOT NULL;
+
+-- Whose jobs there ever were. Who claims jobs of whatever provider looks them up in jobs_by_due provider by provider,
+-- and would never see those of one that is missing here: so none is ever taken out, whatever becomes of its jobs.
+CREATE TABLE providers (
+    provider TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO providers (provider) SELECT DISTINCT provider FROM jobs;
+
+CREATE TRIGGER jobs_name_their_provider AFTER INSERT ON jobs
+BEGIN
+    INSERT INTO providers (provider) VALUES (NEW.provider) ON CONFLICT DO NOTHING;
+END;
+
+CREATE TRIGGER providers_stay BEFORE DELETE ON providers
+BEGIN
+    SELECT RAISE(ABORT, 'a provider that had jobs is never forgotten');
+END;
 
 -- How many jobs are in each state now.
 CREATE TABLE job_counts (
@@ -117,32 +136,35 @@ SELECT hour, '', provider, bucket, sum(jobs) FROM kept_times GROUP BY hour, prov
 
 -- What providers said that jobs cost, in USD, by the day (unix ms / 86400000) of their submission: `jobs` is how many
 -- a provider took, `priced` of how many of them the cost is known. A job that is deleted has cost what it has cost.
+-- Forgotten after 30 days.
 CREATE TABLE spend (
-    tenant   TEXT NOT NULL,
     day      INTEGER NOT NULL,
+    tenant   TEXT NOT NULL,
     provider TEXT NOT NULL,
     model    TEXT NOT NULL,
     jobs     INTEGER NOT NULL,
     priced   INTEGER NOT NULL,
     cost     REAL NOT NULL,
-    PRIMARY KEY (tenant, day, provider, model)
+    PRIMARY KEY (day, tenant, provider, model)
 ) STRICT, WITHOUT ROWID;
 
-INSERT INTO spend (tenant, day, provider, model, jobs, priced, cost)
-SELECT tenant, coalesce(submitted_at, created_at) / 86400000, provider, model, count(*), count(cost), total(cost)
-  FROM jobs WHERE provider_job_id IS NOT NULL OR cost IS NOT NULL
+INSERT INTO spend (day, tenant, provider, model, jobs, priced, cost)
+SELECT coalesce(submitted_at, created_at) / 86400000, tenant, provider, model, count(*), count(cost), total(cost)
+  FROM jobs
+ WHERE (provider_job_id IS NOT NULL OR cost IS NOT NULL)
+   AND coalesce(submitted_at, created_at) > (SELECT max(at) FROM events) - 2592000000
  GROUP BY 1, 2, 3, 4;
-INSERT INTO spend (tenant, day, provider, model, jobs, priced, cost)
-SELECT '', day, provider, model, sum(jobs), sum(priced), sum(cost) FROM spend GROUP BY day, provider, model;
+INSERT INTO spend (day, tenant, provider, model, jobs, priced, cost)
+SELECT day, '', provider, model, sum(jobs), sum(priced), sum(cost) FROM spend GROUP BY day, provider, model;
 
 CREATE TRIGGER jobs_with_a_cost_are_spent AFTER INSERT ON jobs
 WHEN NEW.provider_job_id IS NOT NULL OR NEW.cost IS NOT NULL
 BEGIN
-    INSERT INTO spend (tenant, day, provider, model, jobs, priced, cost)
-    SELECT CASE everybody WHEN 1 THEN '' ELSE NEW.tenant END, coalesce(NEW.submitted_at, NEW.created_at) / 86400000,
+    INSERT INTO spend (day, tenant, provider, model, jobs, priced, cost)
+    SELECT coalesce(NEW.submitted_at, NEW.created_at) / 86400000, CASE everybody WHEN 1 THEN '' ELSE NEW.tenant END,
            NEW.provider, NEW.model, 1, NEW.cost IS NOT NULL, coalesce(NEW.cost, 0)
       FROM (SELECT 0 AS everybody UNION ALL SELECT 1) WHERE true
-        ON CONFLICT (tenant, day, provider, model) DO UPDATE
+        ON CONFLICT (day, tenant, provider, model) DO UPDATE
        SET jobs = jobs + excluded.jobs, priced = priced + excluded.priced, cost = cost + excluded.cost;
 END;
 
@@ -150,12 +172,12 @@ END;
 CREATE TRIGGER jobs_are_spent_once AFTER UPDATE OF provider_job_id, cost ON jobs
 WHEN (OLD.provider_job_id IS NULL AND OLD.cost IS NULL AND NEW.provider_job_id IS NOT NULL) OR OLD.cost IS NOT NEW.cost
 BEGIN
-    INSERT INTO spend (tenant, day, provider, model, jobs, priced, cost)
-    SELECT CASE everybody WHEN 1 THEN '' ELSE NEW.tenant END, coalesce(NEW.submitted_at, NEW.created_at) / 86400000,
+    INSERT INTO spend (day, tenant, provider, model, jobs, priced, cost)
+    SELECT coalesce(NEW.submitted_at, NEW.created_at) / 86400000, CASE everybody WHEN 1 THEN '' ELSE NEW.tenant END,
            NEW.provider, NEW.model, OLD.provider_job_id IS NULL AND OLD.cost IS NULL,
            (NEW.cost IS NOT NULL) - (OLD.cost IS NOT NULL), coalesce(NEW.cost, 0) - coalesce(OLD.cost, 0)
       FROM (SELECT 0 AS everybody UNION ALL SELECT 1) WHERE true
-        ON CONFLICT (tenant, day, provider, model) DO UPDATE
+        ON CONFLICT (day, tenant, provider, model) DO UPDATE
        SET jobs = jobs + excluded.jobs, priced = priced + excluded.priced, cost = cost + excluded.cost;
 END;
 
@@ -227,7 +249,8 @@ CREATE INDEX receivers_in_trouble ON receivers (last_at)
  WHERE failed > 0 OR (healthy = 0 AND last_at IS NOT NULL);
 CREATE INDEX receivers_in_trouble_by_tenant ON receivers (tenant, last_at)
  WHERE failed > 0 OR (healthy = 0 AND last_at IS NOT NULL);
-CREATE INDEX deliveries_failed ON deliveries (receiver, id) WHERE state = 'failed';
+CREATE INDEX receivers_in_trouble_by_name ON receivers (receiver, tenant)
+ WHERE failed > 0 OR (healthy = 0 AND last_at IS NOT NULL);
 CREATE INDEX deliveries_failed_by_tenant ON deliveries (tenant, receiver, id) WHERE state = 'failed';
 
 DROP TRIGGER deliveries_have_a_receiver;

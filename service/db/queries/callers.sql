@@ -156,6 +156,12 @@ SELECT tenant, receiver, failed, pending, last_error, last_status, last_at FROM 
 SELECT tenant, receiver, failed, pending, last_error, last_status, last_at FROM receivers
  WHERE tenant = :tenant AND receiver = :receiver;
 
+-- tenants_failing --
+-- The tenants whose receiver of this name did not take something, or its last message.
+SELECT tenant FROM receivers
+ WHERE receiver = :receiver AND (failed > 0 OR (healthy = 0 AND last_at IS NOT NULL))
+ ORDER BY tenant LIMIT :limit;
+
 -- later --
 -- What a tenant's receiver did not take and will be sent again, the next one first: what nobody tried is due already.
 SELECT * FROM deliveries
@@ -163,13 +169,7 @@ SELECT * FROM deliveries
  ORDER BY due_at LIMIT :limit;
 
 -- failed --
--- What one receiver was to be told and was given up, newest first.
-SELECT * FROM deliveries
- WHERE receiver = :receiver AND state = 'failed' AND id < coalesce(:before_id, '~')
- ORDER BY id DESC LIMIT :limit;
-
--- tenant_failed --
--- The same of one tenant.
+-- What one receiver of a tenant was to be told and was given up, newest first.
 SELECT * FROM deliveries
  WHERE tenant = :tenant AND receiver = :receiver AND state = 'failed' AND id < coalesce(:before_id, '~')
  ORDER BY id DESC LIMIT :limit;
@@ -240,6 +240,12 @@ SELECT * FROM deliveries WHERE job_id = :job_id ORDER BY rowid;
 -- Every try to deliver something, oldest first.
 SELECT number, at, duration_ms, status, error, answer FROM delivery_attempts
  WHERE delivery_id = :delivery_id ORDER BY number;
+
+-- last_attempts --
+-- What came of the last try to deliver each of some things.
+SELECT delivery_id, number, at, duration_ms, status, error, answer FROM delivery_attempts
+ WHERE (delivery_id, number) IN (
+     SELECT value, (SELECT max(number) FROM delivery_attempts WHERE delivery_id = value) FROM json_each(:ids));
 
 -- delete_delivery_attempts --
 -- Forget what came of the deliveries about a job.

@@ -86,5 +86,5 @@ SELECT id FROM jobs
  WHERE provider IN (SELECT value FROM json_each(:providers)) AND provider_job_id = :provider_job_id;
 
 -- providers --
--- Whose jobs there are.
-SELECT DISTINCT provider FROM job_counts WHERE tenant = '';
+-- Whose jobs there ever were.
+SELECT provider FROM providers;

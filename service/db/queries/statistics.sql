@@ -37,10 +37,17 @@ SELECT provider, bucket, sum(jobs) AS jobs FROM hours CROSS JOIN kept_times USIN
 DELETE FROM kept_times WHERE hour < min((SELECT min(hour) FROM kept_times) + 24, :before);
 
 -- spend --
--- What jobs cost that were submitted since :first_day, the dearest provider and model first.
-SELECT provider, model, sum(jobs) AS jobs, sum(priced) AS priced, sum(cost) AS cost FROM spend
- WHERE tenant = :tenant AND day >= :first_day
+-- What jobs cost that were submitted in the days from :first to :last, the dearest provider and model first.
+WITH RECURSIVE days (day) AS (
+    SELECT :first UNION ALL SELECT day + 1 FROM days WHERE day < :last
+)
+SELECT provider, model, sum(jobs) AS jobs, sum(priced) AS priced, sum(cost) AS cost FROM days CROSS JOIN spend USING (day)
+ WHERE tenant = :tenant
  GROUP BY provider, model ORDER BY sum(cost) DESC, sum(jobs) DESC, provider, model LIMIT :limit;
+
+-- forget_spend --
+-- Forget the oldest day of what jobs cost, as far as it was before :before.
+DELETE FROM spend WHERE day < min((SELECT min(day) FROM spend) + 1, :before);
 
 -- stored --
 -- How much is kept in object storage.
