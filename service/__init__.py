@@ -30,7 +30,7 @@ Row 2: the domain on top of it.
 
 Row 3: what moves; siblings do not know each other.
     workers/         __init__.py is the only loop; submitter, poller, mirror, notifier, eraser, models, sweeper,
-                     forgetter
+                     forgetter; crew: which of them a service has
     web/             gate, which every request passes; three faces (jobs; openrouter and openai with their wire forms);
                      acting, what can be done with a job, for API and pages alike; content; status/, the pages of
                      operators; callbacks, and of those that are rejected: turnstile (the pace), diagnosis (why), tally
@@ -38,7 +38,7 @@ Row 3: what moves; siblings do not know each other.
     sandbox/         a stand-in provider, and the demonstration
 
 Row 4: what is run.
-    assembly.py      builds every object and wires them
+    assembly.py      builds every object and wires them; configured.py: what the settings turn on
     check.py         `reelkeeper check`
     stage.py         `reelkeeper sandbox` and `demo`: a sandbox, and a service that plays against it
     tables.py        rows of keys, jobs and callbacks, for people and for programs

@@ -14,24 +14,21 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
 import uvicorn
 from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
 from service.clock import Clock, SystemClock
 from service.config import Config, LocalConfig
+from service.configured import providers_of, reachable, tracing_of
 from service.db.sqlite import SQLiteDatabase
 from service.ids import Ids
 from service.media import Examiner, Posters
 from service.metrics import Metrics
 from service.observer import Observer, Observers
 from service.outbound import configured_client, public_client
-from service.providers import ListsModels, Manners, Provider
-from service.providers.llmgateway import LLMGateway
-from service.providers.openrouter import OpenRouter
+from service.providers import Manners
 from service.storage import Storage
 from service.store import (
     Backups,
@@ -58,24 +55,15 @@ from service.web.status import version
 from service.web.tally import Tally
 from service.web.turnstile import Turnstile
 from service.web.views import Views, rfc3339
-from service.workers import Rhythm, Step, Supervisor, Worker, waker
-from service.workers.asking import PacedProviders
-from service.workers.eraser import Eraser
-from service.workers.forgetter import Forgetter
-from service.workers.mirror import Mirror
-from service.workers.models import ModelLister
-from service.workers.notifier import Compose, Notifier
-from service.workers.poller import Poller
-from service.workers.submitter import DoubtResolver, Submitter
-from service.workers.sweeper import Sweeper
+from service.workers import Rhythm, Supervisor, Worker, waker
+from service.workers.crew import build_workers
+from service.workers.notifier import Compose
 
 _GRACE = 5.0  # seconds for what is under way when the service stops; with what follows it stays below 10
 _KEY_MISSING = (
     "the key that these jobs were submitted with is not in REELKEEPER_SECRET_KEY: their callbacks are rejected, and "
     "polls alone can end them. Write it at the end of the list again, for example new-key,old-key, until they ended"
 )
-# Of each provider, so that one that hangs or drips takes no place from another.
-_AT_ONCE = {"submit": 16, "resolve": 8, "poll": 8, "mirror": 3, "notify": 64, "erase": 4, "models": 2}  # all others 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +71,16 @@ class Tuning:
     """What is no setting, because nobody who runs the service should need it; a demonstration and tests do.
 
     `manners` replace every provider's own, `timing` is how long things are waited for, `rhythm` that of all workers,
-    and `look_inside` False keeps videos without finding out what they show.
+    and `look_inside` False keeps videos without finding out what they show. `scrape_seconds` is how long a reader of
+    the numbers waits for the database, `flush_seconds` how long the end waits for a collector to take the last traces.
     """
 
     manners: Manners | None = None
     timing: Timing | None = None
     rhythm: Rhythm | None = None
     look_inside: bool = True
+    scrape_seconds: float = 1.0
+    flush_seconds: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,71 +170,47 @@ async def open_service(
         if orphans := await records.eras.begin(vault.key_ids):
             log.warning("serve.key_missing", jobs=orphans, advice=_KEY_MISSING)
         asking = await stack.enter_async_context(configured_client())
-        fetching = await stack.enter_async_context(public_client(_reachable(config)))
+        fetching = await stack.enter_async_context(public_client(reachable(config)))
         telling = await stack.enter_async_context(public_client(config.allowed_private_hosts))
-        providers = _providers(config, asking, vault, tuning.manners, clock)
+        providers = providers_of(config, asking, vault, tuning.manners, clock)
         # By the machine's time, whatever time the service lives in: a flood is one of real requests.
         machine = SystemClock()
         tally, turnstile = Tally(records.rejections, machine), Turnstile(machine)
         stack.push_async_callback(tally.close)
-        metrics = Metrics(version(), [provider.name for provider in providers])
-        observing: list[Observer] = [metrics]
-        if config.traces:
-            from service.tracing import Tracing  # noqa: PLC0415 - its packages are an extra, and take time to load
-
-            observing.append(tracing := Tracing.to(config.traces, log))
+        metrics = Metrics(version(), config.configured)
+        tracing = tracing_of(config, log, tuning.flush_seconds)
+        if tracing is not None:
             stack.push_async_callback(tracing.close)
+        observing: list[Observer] = [metrics] if tracing is None else [metrics, tracing]
         observers = Observers(observing, lambda error: log.error("observer.failed", exc_info=error))
         records.ledger.observe = observers.entered
-        store, claims, paced = records.store, records.claims, PacedProviders(providers, clock)
-        examiner = Examiner(storage, log=log)
+        store, examiner = records.store, Examiner(storage, log=log)
 
         def callback_url(provider: str, job_id: str) -> str:
             return f"{config.public_url}/callbacks/{provider}/{job_id}/{vault.callback_token(job_id)}"
 
-        served = [provider.name for provider in providers]
-        listing = {provider.name: provider for provider in providers if isinstance(provider, ListsModels)}
-        shared: tuple[Step[Any], ...] = (
-            DoubtResolver(claims, served),
-            Notifier(
-                store,
-                records.deliveries,
-                _compose(config, vault),
-                telling,
-                clock,
-                chance,
-                private_hosts=config.allowed_private_hosts,
-            ),
-            Eraser(records.erasures, storage, clock, chance),
-            ModelLister(records.catalogue, listing, clock, chance),
-            Sweeper(storage, clock, chance, log),
-            Forgetter(records.statistics, clock, chance),
+        workers = build_workers(
+            store=store,
+            claims=records.claims,
+            deliveries=records.deliveries,
+            erasures=records.erasures,
+            catalogue=records.catalogue,
+            statistics=records.statistics,
+            storage=storage,
+            providers=providers,
+            callback_url=callback_url,
+            fetching=fetching,
+            max_video_bytes=config.max_video_bytes,
+            examine=examiner.examine if tuning.look_inside else None,
+            compose=_compose(config, vault),
+            telling=telling,
+            allowed_private_hosts=config.allowed_private_hosts,
+            clock=clock,
+            chance=chance,
+            log=log,
+            observer=observers,
+            rhythm=tuning.rhythm,
         )
-
-        def worker(step: Step[Any], name: str) -> Worker[Any]:
-            at_once = _AT_ONCE.get(step.name, 1)
-            return Worker(
-                step, log, name=name, concurrency=at_once, rhythm=tuning.rhythm, clock=clock, observer=observers
-            )
-
-        workers = {step.name: worker(step, step.name) for step in shared}
-        for name, alone in paced.each().items():
-            for step in (
-                Submitter(store, claims, alone, callback_url, clock, chance, log),
-                Poller(store, claims, alone, clock, chance),
-                Mirror(
-                    claims,
-                    alone,
-                    fetching,
-                    storage,
-                    clock,
-                    chance,
-                    max_bytes=config.max_video_bytes,
-                    examine=examiner.examine if tuning.look_inside else None,
-                ),
-            ):
-                known_as = f"{step.name}:{name}"
-                workers[known_as] = worker(step, known_as)
         supervisor = Supervisor(list(workers.values()), log)
         records.ledger.announce = waker(workers.values())
         app = build_app(
@@ -268,6 +235,7 @@ async def open_service(
             turnstile=turnstile,
             posters=Posters(examiner, store.keep_footage, clock=clock),
             link_seconds=config.link_seconds,
+            scrape_seconds=tuning.scrape_seconds,
             allowed_private_hosts=config.allowed_private_hosts,
             observer=observers,
         )
@@ -346,42 +314,6 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         # uvicorn would raise the signal again once it has closed, and end the process before the workers are done.
         yield
-
-
-def _providers(
-    config: Config, client: httpx.AsyncClient, vault: Vault, manners: Manners | None, clock: Clock
-) -> list[Provider]:
-    providers: list[Provider] = []
-    if openrouter := config.openrouter:
-        providers.append(
-            OpenRouter(
-                client,
-                base_url=openrouter.base_url,
-                api_key=openrouter.api_key,
-                webhook_secrets=openrouter.webhook_secrets,
-                manners=manners,
-                clock=clock,
-            )
-        )
-    if llmgateway := config.llmgateway:
-        providers.append(
-            LLMGateway(
-                client,
-                base_url=llmgateway.base_url,
-                api_key=llmgateway.api_key,
-                vault=vault,
-                manners=manners,
-                clock=clock,
-            )
-        )
-    return providers
-
-
-def _reachable(config: Config) -> set[str]:
-    """Return the private hosts that downloads may come from: those allowed, and the configured providers themselves."""
-    urls = [urlsplit(provider.base_url) for provider in (config.openrouter, config.llmgateway) if provider]
-    own = {url.netloc if url.port else f"{url.netloc}:{443 if url.scheme == 'https' else 80}" for url in urls}
-    return set(config.allowed_private_hosts) | own
 
 
 def _compose(config: Config, vault: Vault) -> Compose:

@@ -37,7 +37,6 @@ from service.model import Job, State
 from service.observer import Answered, CalledBack, Handled
 from service.threads import in_thread
 
-_FLUSH = 2.0  # seconds for what waits to be sent when the service stops
 _LOWEST_ERROR = 500
 _TO_OTHERS = frozenset({"submit", "poll", "mirror", "notify"})
 _JOB, _PROVIDER, _OUTCOME = "reelkeeper.job", "reelkeeper.provider", "reelkeeper.outcome"
@@ -50,10 +49,11 @@ _ADVICE = (
 class Tracing:
     """An observer that tells `exporter` of each job's parts, from a thread of its own.
 
-    A collector that is away or hangs costs spans and one warning.
+    A collector that is away or hangs costs spans and one warning. What waits at the end has `flush` seconds.
     """
 
-    def __init__(self, exporter: SpanExporter, log: FilteringBoundLogger) -> None:
+    def __init__(self, exporter: SpanExporter, log: FilteringBoundLogger, *, flush: float) -> None:
+        self._flush = flush
         self._words = _Words(log)
         self._exporter = _Watched(exporter, log, self._words)
         self._ids = _Ids()
@@ -62,14 +62,14 @@ class Tracing:
         self._tracer = self._provider.get_tracer("reelkeeper")
 
     @classmethod
-    def to(cls, url: str, log: FilteringBoundLogger) -> Self:
+    def to(cls, url: str, log: FilteringBoundLogger, *, flush: float) -> Self:
         """Return one that sends to a collector by OTLP over HTTP; `url` is the whole one, with its path."""
-        return cls(OTLPSpanExporter(endpoint=url), log)
+        return cls(OTLPSpanExporter(endpoint=url), log, flush=flush)
 
     async def close(self) -> None:
-        """Send what waits, if that can be done within 2 s."""
+        """Send what waits, if that can be done in time."""
         with suppress(TimeoutError, OSError):
-            async with asyncio.timeout(_FLUSH):
+            async with asyncio.timeout(self._flush):
                 await in_thread(self._provider.shutdown, name="traces")
         self._words.close()
 

@@ -18,13 +18,16 @@ ROWS = (
     {"store", "providers", "storage"},
     {"media"},
     {"workers", "web", "sandbox"},
+    {"configured"},
     {"assembly"},
     {"check", "stage", "tables"},
     {"commands"},
     {"__main__"},
 )
 ROW = {unit: row for row, units in enumerate(ROWS) for unit in units}
-COMPOSING = ROWS[-4] | ROWS[-3] | ROWS[-2] | ROWS[-1]  # they build the objects; all others get theirs by constructor
+COMPOSING = (
+    ROWS[-5] | ROWS[-4] | ROWS[-3] | ROWS[-2] | ROWS[-1]
+)  # they build the objects; all others get theirs by constructor
 
 ONLY_IN: Mapping[str, set[str]] = {
     # What is ours, where a lower row does not mean that everybody above may know it:

@@ -82,6 +82,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     metrics: Metrics,
     tally: Tally,
     turnstile: Turnstile,
+    scrape_seconds: float,
     posters: Posters | None = None,
     link_seconds: int = 0,
     allowed_private_hosts: Collection[str] = (),
@@ -91,10 +92,10 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     """Bind every path to its handler.
 
     `public_url` has no trailing slash; `workers` tells what is wrong with each worker; `metrics` are shown to
-    operators; `tally` writes rejected callbacks to `rejections`, and is closed by whoever made it; `turnstile` is where
-    they wait their turn; signed links to storage live for `link_seconds` (0: none are made); callers may be told at
-    `allowed_private_hosts` (`host:port`); `stopping` tells streams without an end to end; `observer` is told of
-    requests and callbacks.
+    operators, and wait for the database for `scrape_seconds`; `tally` writes rejected callbacks to `rejections`, and is
+    closed by whoever made it; `turnstile` is where they wait their turn; signed links to storage live for
+    `link_seconds` (0: none are made); callers may be told at `allowed_private_hosts` (`host:port`); `stopping` tells
+    streams without an end to end; `observer` is told of requests and callbacks.
     """
     observer = observer or Observers()
     views = Views(public_url)
@@ -150,7 +151,13 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     receivers = Receivers(deliveries, callers)
     health = Health(store=store, storage=storage, clock=clock, workers=workers)
     scrape = Scrape(
-        metrics=metrics, statistics=statistics, deliveries=deliveries, workers=workers, callers=callers, clock=clock
+        metrics=metrics,
+        statistics=statistics,
+        deliveries=deliveries,
+        workers=workers,
+        callers=callers,
+        clock=clock,
+        seconds=scrape_seconds,
     )
     files = Files()
     templates = Templates(files)

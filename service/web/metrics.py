@@ -36,7 +36,7 @@ class Scrape:
         workers: Troubles,
         callers: Callers,
         clock: Clock,
-        seconds: float = 1.0,
+        seconds: float,
     ) -> None:
         self._metrics = metrics
         self._statistics = statistics

@@ -202,7 +202,10 @@ class World:
             log,
             clock=self.clock,
             chance=self._chance,
-            tuning=Tuning(manners=self._manners, look_inside=self._look_inside),
+            # A loaded machine is neither a database nor a collector that hangs.
+            tuning=Tuning(
+                manners=self._manners, look_inside=self._look_inside, scrape_seconds=30.0, flush_seconds=30.0
+            ),
         )
         self.service = await self._parts.enter_async_context(opening)
         server = http_server(self.service.app)

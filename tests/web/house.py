@@ -86,6 +86,7 @@ class House:
         storage: Storage | None = None,
         posters: Posters | None = None,
         link_seconds: int = 0,
+        scrape_seconds: float = 30.0,  # a loaded machine is no database that hangs
         public_url: str = PUBLIC_URL,
     ) -> Starlette:
         log: FilteringBoundLogger = structlog.wrap_logger(
@@ -113,6 +114,7 @@ class House:
             turnstile=self.turnstile,
             posters=posters,
             link_seconds=link_seconds,
+            scrape_seconds=scrape_seconds,
             allowed_private_hosts=ALLOWED,
         )
 
