@@ -67,9 +67,7 @@ async def _course(config: Config, clock: Clock) -> list[Finding]:
         overview = await records.statistics.overview()
         rejected = of_the_last_day(await records.rejections.page(limit=records.rejections.most), clock.now())
     waits = [Wait(each.step, each.provider, each.job_id, clock.now() - each.due_at) for each in overview.waiting]
-    named = {"openrouter": config.openrouter, "llmgateway": config.llmgateway}
-    configured = [name for name, settings in named.items() if settings is not None]
-    found = concerns(overview, of_providers(overview, configured), rejected, configured)
+    found = concerns(overview, of_providers(overview, config.configured), rejected, config.configured)
     return course(waits, [(each.kind, each.message) for each in found])
 
 

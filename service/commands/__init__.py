@@ -79,9 +79,17 @@ def print_json(console: Console, value: object) -> None:
     console.print(JSON("".join(safe), indent=2, ensure_ascii=False), soft_wrap=True)
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask whoever sits at a terminal before something that cannot be undone; a script is not asked."""
-    if not yes and asked() and not typer.confirm(f"{question} Do it?", err=True):
+def confirm(question: str, *, yes: bool, final: bool = False) -> None:
+    """Ask whoever sits at a terminal before something is done.
+
+    A script is not asked; what is `final`, so that it cannot be undone, it does not do without `--yes`.
+    """
+    if yes:
+        return
+    if not asked():
+        if final:
+            fail(f"{question} Nobody can be asked here, so nothing was done; write --yes to do it", code=2)
+    elif not typer.confirm(f"{question} Do it?", err=True):
         fail("nothing was done")
 
 

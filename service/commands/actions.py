@@ -37,7 +37,7 @@ def jobs_retry(
 ) -> None:
     """Make a new job of one that brought no video.
 
-    It may cost once more.
+    It may cost once more. A terminal is asked first, a script is not.
     """
     confirm(f"A new job like {plain(job_id)} may cost once more.", yes=yes)
 
@@ -62,11 +62,11 @@ def jobs_attach(
     """Bind an id that you found at the provider.
 
     It is for a job whose submission has an unknown outcome. The provider is asked about it at once. It cannot be
-    undone.
+    undone, so a script must write --yes.
     """
     if not is_provider_job_id(provider_job_id):
         fail(f"the provider's id must be {PROVIDER_JOB_ID}", code=2)
-    confirm(f"{plain(job_id)} will be {provider_job_id} for good; this cannot be undone.", yes=yes)
+    confirm(f"{plain(job_id)} will be {provider_job_id} for good; this cannot be undone.", yes=yes, final=True)
     _do(url, key_file, lambda desk: desk.attach(job_id, provider_job_id), _is, as_json=as_json)
 
 

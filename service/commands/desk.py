@@ -103,8 +103,8 @@ class Desk(Protocol):
         """Return rejected callbacks, newest first."""
         ...
 
-    async def receivers(self, limit: int) -> list[View]:
-        """Return the receivers that do not take what they are told."""
+    async def receivers(self, limit: int) -> tuple[list[View], bool]:
+        """Return receivers that do not take what they are told, 100 at most, and whether there are more."""
         ...
 
     async def redeliver_all(self, receiver: str, tenant: str | None) -> View:

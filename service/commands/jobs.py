@@ -17,6 +17,7 @@ from service.commands.account import event_line, tell
 from service.commands.desk import Desk, Search, View
 from service.commands.places import AsJson, KeyFile, Url, at_desk
 from service.commands.progress import Busy
+from service.config import PROVIDERS
 from service.logs import redact
 from service.model import ErrorCode, State
 from service.tables import plain, print_rows, second
@@ -27,7 +28,6 @@ _HEAD = ("id", "state", "provider", "model", "created", "error", "tenant")
 _SPARE = ("tenant", "provider", "model", "created")
 _SPAN = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_PROVIDERS = ("openrouter", "llmgateway")
 _MOST_REJECTED = 100
 
 app = typer.Typer(
@@ -59,7 +59,7 @@ def jobs_list(  # noqa: PLR0913 - each is an option
     ] = None,
     provider: Annotated[
         str | None,
-        typer.Option(metavar="PROVIDER", help="Only jobs of this provider.", autocompletion=lambda: [*_PROVIDERS]),
+        typer.Option(metavar="PROVIDER", help="Only jobs of this provider.", autocompletion=lambda: [*PROVIDERS]),
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only jobs of this model.")] = None,
     tenant: Annotated[str | None, typer.Option(metavar="TENANT", help="Only this tenant's jobs.")] = None,

@@ -14,7 +14,7 @@ from service.store import Created, OutOfCredits, Wanted
 from service.web.acting import Acting
 from service.web.callers import is_job_id
 from service.web.creating import Creating, why_not_retriable
-from service.web.keys import KeyBody, create_key, key_view
+from service.web.keys import KeyBody, create_key, key_view, revoke_key
 from service.web.receivers import receiver_meant, receiver_view, redeliver_all
 from service.web.refusals import RefusalError
 from service.web.rejections import rejection_view
@@ -94,8 +94,7 @@ class LocalDesk:
         """Cancel a job; return it with its `cancellation`, which says what that meant."""
         with _refusals(job_id):
             done = await self._acting.cancel(await self._job(job_id))
-        said = {"outcome": "asked_provider" if done.asked else "cancelled", "message": done.message}
-        return {**self._views.job(done.job), "cancellation": said}
+        return self._views.cancellation(done.job, done.message, asked=done.asked)
 
     async def retry(self, job_id: str) -> View:
         """Return a new job like one that brought no video."""
@@ -121,17 +120,16 @@ class LocalDesk:
     async def redeliver(self, job_id: str) -> View:
         """Have the newest message about a job sent again; return the delivery."""
         with _refusals(job_id):
-            again = await self._acting.redeliver(await self._job(job_id))
-        before = [attempts for each, attempts in await self._records.deliveries.of(job_id) if each.id == again.id]
-        return self._views.delivery(again, before[0] if before else [])
+            return self._views.delivery(*await self._acting.redeliver(await self._job(job_id)))
 
     async def rejected(self, job_id: str | None, limit: int) -> list[View]:
         """Return rejected callbacks, newest first."""
         return [rejection_view(each) for each in await self._records.rejections.page(job_id=job_id, limit=limit)]
 
-    async def receivers(self, limit: int) -> list[View]:
-        """Return the receivers that do not take what they are told."""
-        return [receiver_view(each) for each in await self._records.deliveries.failing(None, limit=limit)]
+    async def receivers(self, limit: int) -> tuple[list[View], bool]:
+        """Return receivers that do not take what they are told, 100 at most, and whether there are more."""
+        found = await self._records.deliveries.failing(None, limit=limit + 1)
+        return [receiver_view(each) for each in found[:limit]], len(found) > limit
 
     async def redeliver_all(self, receiver: str, tenant: str | None) -> View:
         """Owe a receiver again all that was given up; return how much that is."""
@@ -157,8 +155,7 @@ class LocalDesk:
 
     async def revoke_key(self, key_id: str) -> View:
         """Make an API key useless; return it."""
-        key = await self._records.keys.revoke(key_id)
-        key = key or next((each for each in await self._records.keys.all() if each.id == key_id), None)
+        key = await revoke_key(self._records.keys, key_id)
         if key is None:
             raise no_key(key_id, self.where)
         return key_view(key)

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from service.commands import confirm, err, out, print_json
+from service.commands import confirm, err, note, out, print_json
 from service.commands.desk import Desk, View
 from service.commands.places import AsJson, KeyFile, Url, Yes, at_desk
 from service.commands.progress import Busy
 from service.tables import plain, print_rows, second
+
+_MOST = 100
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,7 +23,7 @@ app = typer.Typer(
 
 @app.command("list")
 def receivers_list(
-    limit: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="How many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=_MOST, metavar="N", help="How many at most.")] = 20,
     *,
     as_json: AsJson = False,
     url: Url = None,
@@ -31,7 +33,10 @@ def receivers_list(
 
     Other programs get tab-separated lines: receiver, tenant, failed, pending, last, why.
     """
-    found = at_desk(url, key_file, lambda desk: desk.receivers(limit))
+    found, more = at_desk(url, key_file, lambda desk: desk.receivers(limit))
+    if more:
+        how = f": --limit shows up to {_MOST}" if limit < _MOST else ""
+        note(f"the {limit} with the newest trouble are shown, and there are more{how}")
     if as_json:
         print_json(out, found)
         return
@@ -58,7 +63,10 @@ def receivers_redeliver(
     url: Url = None,
     key_file: KeyFile = None,
 ) -> None:
-    """Send everything again that a receiver did not take."""
+    """Send everything again that a receiver did not take.
+
+    A terminal is asked first, a script is not.
+    """
     confirm(f"All that was given up at {plain(receiver)} will be sent again.", yes=yes)
 
     async def run(desk: Desk) -> View:

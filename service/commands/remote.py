@@ -184,9 +184,10 @@ class RemoteDesk:
             params["cursor"] = str(page["next_cursor"])
         return found
 
-    async def receivers(self, limit: int) -> list[View]:
-        """Return the receivers that do not take what they are told; no more than 100 are told of."""
-        return _data(await self.ask("GET", "/v1/receivers", params={"limit": str(min(limit, _MOST_JOBS))}))
+    async def receivers(self, limit: int) -> tuple[list[View], bool]:
+        """Return receivers that do not take what they are told, 100 at most, and whether there are more."""
+        page = _view(await self.ask("GET", "/v1/receivers", params={"limit": str(limit)}))
+        return _data(page), bool(page.get("has_more"))
 
     async def redeliver_all(self, receiver: str, tenant: str | None) -> View:
         """Owe a receiver again all that was given up; return how much that is."""

@@ -13,6 +13,7 @@ from service.model import (
     ApiKey,
     Billable,
     Delivery,
+    DeliveryAttempt,
     DeliveryState,
     ErrorCode,
     Job,
@@ -129,8 +130,8 @@ class Acting:
             return _unserved(job)
         return None if retriable(job) else why_not_retriable(job)
 
-    async def redeliver(self, job: Job) -> Delivery:
-        """Send the newest message about a job once more.
+    async def redeliver(self, job: Job) -> tuple[Delivery, Sequence[DeliveryAttempt]]:
+        """Send the newest message about a job once more; return it with every attempt so far.
 
         Raises RefusalError (409 `nothing_to_deliver`, `being_delivered`).
         """
@@ -141,7 +142,8 @@ class Acting:
         if again is None:
             where = f"{self._views.url(job)}/deliveries shows what comes of it."
             raise RefusalError(409, "being_delivered", f"{_BEING_DELIVERED}; {where}")
-        return again
+        owed = await self._deliveries.of(job.id)
+        return again, next((attempts for each, attempts in owed if each.id == again.id), ())
 
     async def remirror(self, asked: Job, *, source: str) -> Job:
         """Copy a video again that was given up as unavailable, for a day; `source` is who wants it.

@@ -53,8 +53,8 @@ class Actions:
     async def cancel(self, request: Request) -> Response:
         """Cancel a job, and say what that means: 200 it is cancelled, 202 its provider was asked, 409 it goes on."""
         done = await self._acting.cancel(await self._callers.job(request))
-        said = {"outcome": "asked_provider" if done.asked else "cancelled", "message": done.message}
-        return JSONResponse({**self._views.job(done.job), "cancellation": said}, 202 if done.asked else 200)
+        said = self._views.cancellation(done.job, done.message, asked=done.asked)
+        return JSONResponse(said, 202 if done.asked else 200)
 
     async def retry(self, request: Request) -> Response:
         """Ask once more for what a job did not bring: 202 with a new job, whose `retry_of` names the old one.
@@ -87,9 +87,7 @@ class Actions:
     async def redeliver(self, request: Request) -> Response:
         """Send the newest message about a job once more: 202 with the delivery."""
         job = await self._callers.job(request)
-        again = await self._acting.redeliver(job)
-        before = [attempts for each, attempts in await self._deliveries.of(job.id) if each.id == again.id]
-        return JSONResponse(self._views.delivery(again, before[0] if before else []), 202)
+        return JSONResponse(self._views.delivery(*await self._acting.redeliver(job)), 202)
 
     async def remirror(self, request: Request) -> Response:
         """Copy a video again that was given up as unavailable: 202 with the job, which is tried for a day."""

@@ -86,8 +86,7 @@ class Keys:
         """Make a key useless, at once; one that is revoked already stays so."""
         await self._callers.operator(request)
         key_id = request.path_params["key_id"]
-        key = await self._keys.revoke(key_id)
-        key = key or next((each for each in await self._keys.all() if each.id == key_id), None)
+        key = await revoke_key(self._keys, key_id)
         if key is None:
             raise RefusalError(404, "key_not_found", "There is no such API key; GET /v1/keys lists them.")
         note(request, key=key.id)
@@ -103,6 +102,11 @@ async def create_key(keys: KeyStore, wanted: KeyBody) -> tuple[ApiKey, str]:
         dedupe_window_ms=wanted.dedupe_window * 1000,
         creates_per_minute=wanted.per_minute,
     )
+
+
+async def revoke_key(keys: KeyStore, key_id: str) -> ApiKey | None:
+    """Make a key useless; return it, also one that is revoked already. None: there is no such key."""
+    return await keys.revoke(key_id) or next((each for each in await keys.all() if each.id == key_id), None)
 
 
 def key_view(key: ApiKey) -> dict[str, Any]:

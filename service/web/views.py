@@ -65,6 +65,11 @@ class Views:
             "error": None if job.error is None else asdict(job.error),
         }
 
+    def cancellation(self, job: Job, message: str, *, asked: bool) -> dict[str, Any]:
+        """Return a job with what its cancellation meant; `asked` its provider only."""
+        said = {"outcome": "asked_provider" if asked else "cancelled", "message": message}
+        return {**self.job(job), "cancellation": said}
+
     def event(self, event: Event) -> dict[str, Any]:
         """Return a fact about a job; `id` counts from 1 within the job."""
         return {"id": event.id, "type": event.type, "at": rfc3339(event.at), "data": event.data}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.assembly import Records
-from service.model import Job, VideoRequest
+from service.model import DeliveryAttempt, Job, VideoRequest
 from service.store import Created, NewJob
 from tests.main.shell import LocalDesk, RemoteDesk
 from tests.main.test_callbacks import rejected
@@ -111,6 +111,37 @@ def test_what_a_receiver_did_not_take_is_owed_to_it_again(desk: LocalDesk) -> No
     assert desk.run("receivers", "list", "--json").exit_code == 0
     said = desk.run("receivers", "redeliver", "https://backend.example.com", "--tenant", "studio")
     assert said.stdout == "0 messages are owed to https://backend.example.com:443 again (tenant studio)\n"
+
+
+async def failing(records: Records, count: int) -> None:
+    for number in range(count):
+        request = VideoRequest(model="m", prompt="a kite")
+        url = f"https://backend{number}.example.com/done"
+        created = await records.store.create_job(NewJob("studio", "openrouter", request, notify_url=url))
+        assert isinstance(created, Created)
+        assert await records.store.cancel(created.job.id)
+    refused = DeliveryAttempt(1, 8, 502, None, "Bad Gateway")
+    while claimed := await records.deliveries.claim(count, each=1):
+        for delivery in claimed:
+            assert await records.deliveries.gave_up(delivery, refused)
+
+
+def test_a_list_of_receivers_says_when_there_are_more(desk: LocalDesk) -> None:
+    desk.with_records(lambda records: failing(records, 101))
+    short = desk.run("receivers", "list", "--limit", "2")
+    assert (short.exit_code, len(short.stdout.splitlines())) == (0, 2)
+    assert short.stderr == (
+        "reelkeeper: the 2 with the newest trouble are shown, and there are more: --limit shows up to 100\n"
+    )
+    most = desk.run("receivers", "list", "--limit", "100", "--json")
+    assert len(json.loads(most.stdout)) == 100
+    assert most.stderr == "reelkeeper: the 100 with the newest trouble are shown, and there are more\n"
+
+
+def test_a_list_of_all_receivers_says_no_more(desk: LocalDesk) -> None:
+    desk.with_records(lambda records: failing(records, 2))
+    whole = desk.run("receivers", "list", "--limit", "2")
+    assert (len(whole.stdout.splitlines()), whole.stderr) == (2, "")
 
 
 def test_both_places_print_the_same(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_what_a_caller_gave_in_confidence_is_not_shown(desk: LocalDesk) -> None:
     assert "canary" not in said
 
 
-@pytest.mark.parametrize("words", [("show",), ("cancel",), ("attach", "gen-1"), ("remirror",)])
+@pytest.mark.parametrize("words", [("show",), ("cancel",), ("attach", "gen-1", "--yes"), ("remirror",)])
 def test_a_job_that_is_not_there_is_told(words: tuple[str, ...], desk: LocalDesk) -> None:
     said = desk.fails("jobs", words[0], "job_[red]nope", *words[1:])
     said_of = f"there is no job job_[red]nope {desk.where}; `reelkeeper jobs list` shows the newest"
@@ -211,17 +211,17 @@ def state(desk: LocalDesk, job: Job) -> str:
 
 def test_an_unknown_outcome_is_bound_to_the_id_that_an_operator_found(desk: LocalDesk) -> None:
     job = desk.with_records(in_doubt)
-    assert desk.run("jobs", "attach", job.id, "gen-found").stdout == f"{job.id} is running\n"
+    assert desk.run("jobs", "attach", job.id, "gen-found", "--yes").stdout == f"{job.id} is running\n"
     shown = json.loads(desk.run("jobs", "show", job.id).stdout)
     assert shown["provider_job_id"] == "gen-found"
-    said = desk.fails("jobs", "attach", job.id, "gen-other")
+    said = desk.fails("jobs", "attach", job.id, "gen-other", "--yes")
     assert f"{job.id}: The job is bound to gen-found, which is for good" in said
 
 
 def test_an_id_of_another_job_is_not_bound(desk: LocalDesk) -> None:
     desk.with_records(running)
     job = desk.with_records(in_doubt)
-    said = desk.fails("jobs", "attach", job.id, "gen-1")
+    said = desk.fails("jobs", "attach", job.id, "gen-1", "--yes")
     assert f"{job.id}: Another job is bound to gen-1 already" in said
     assert state(desk, job) == "submitting"
 
@@ -229,7 +229,7 @@ def test_an_id_of_another_job_is_not_bound(desk: LocalDesk) -> None:
 @pytest.mark.parametrize(("made", "why"), [(queued, "was never submitted"), (refused, "an unknown outcome")])
 def test_a_known_outcome_is_not_bound(made: Callable[[Records], Awaitable[Job]], why: str, desk: LocalDesk) -> None:
     job = desk.with_records(made)
-    assert why in desk.fails("jobs", "attach", job.id, "gen-9")
+    assert why in desk.fails("jobs", "attach", job.id, "gen-9", "--yes")
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "gen 1", "gen-1\n", "ä", "gen?1", "..", "x" * 513])

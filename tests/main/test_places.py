@@ -11,7 +11,7 @@ import typer
 
 from service.commands import places
 from tests.main.shell import RemoteDesk, Shell
-from tests.main.test_jobs import queued, refused
+from tests.main.test_jobs import in_doubt, queued, refused
 
 COMMANDS = (("jobs", "list"), ("keys", "list"), ("callbacks", "rejected"), ("receivers", "list"), ("check",))
 
@@ -118,9 +118,19 @@ def test_who_sits_at_a_terminal_is_asked_before_money_is_spent(shell: Shell, mon
     assert len(shell.run("jobs", "list").stdout.splitlines()) == 3
 
 
+def test_a_script_must_say_yes_to_what_cannot_be_undone_and_to_nothing_else(shell: Shell) -> None:
+    doubted, failed = shell.with_records(in_doubt), shell.with_records(refused)
+    said = shell.fails("jobs", "attach", doubted.id, "gen-1", code=2)
+    assert said.startswith(f"reelkeeper: {doubted.id} will be gen-1 for good; this cannot be undone.")
+    assert said.endswith("write --yes to do it\n")
+    assert json.loads(shell.run("jobs", "show", doubted.id).stdout)["provider_job_id"] is None
+    assert shell.run("jobs", "attach", doubted.id, "gen-1", "--yes").exit_code == 0
+    assert shell.run("jobs", "retry", failed.id).exit_code == 0
+
+
 def test_shells_complete_states_and_error_codes(shell: Shell) -> None:
     for words, expected in (("--error sub", "submission_unknown"), ("--state run", "running")):
         line = f"reelkeeper jobs list {words}"
         count = str(len(line.split()) - 1)
         with shell.started(_REELKEEPER_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=count) as process:
-            assert process.communicate(timeout=20)[0].split() == [expected]
+            assert process.communicate(timeout=60)[0].split() == [expected]
