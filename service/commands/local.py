@@ -15,13 +15,12 @@ from service.web.acting import Acting
 from service.web.callers import is_job_id
 from service.web.creating import Creating, why_not_retriable
 from service.web.keys import KeyBody, create_key, key_view, revoke_key
-from service.web.receivers import receiver_meant, receiver_view, redeliver_all
+from service.web.receivers import receiver_meant, receiver_view, redeliver_all, tenant_meant
 from service.web.refusals import RefusalError
 from service.web.rejections import rejection_view
 from service.web.views import Views
 
 _LOOK_SECONDS = 1.0
-_MOST_RECEIVERS = 1_000
 
 
 class LocalDesk:
@@ -134,13 +133,8 @@ class LocalDesk:
     async def redeliver_all(self, receiver: str, tenant: str | None) -> View:
         """Owe a receiver again all that was given up; return how much that is."""
         receiver = receiver_meant(receiver)
-        if tenant is None:
-            failing = await self._records.deliveries.failing(None, limit=_MOST_RECEIVERS)
-            tenants = [each.tenant for each in failing if each.receiver == receiver]
-            if len(tenants) > 1:
-                raise DeskError(f"{receiver} fails for several tenants: name one of {', '.join(tenants)}", "tenant")
-            tenant = tenants[0] if tenants else None
         with _refusals(receiver):
+            tenant = tenant or await tenant_meant(self._records.deliveries, receiver)
             redelivered = await redeliver_all(self._records.deliveries, tenant, receiver)
         return {"object": "redelivery", "tenant": tenant, "receiver": receiver, "redelivered": redelivered}
 

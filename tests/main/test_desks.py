@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,11 +114,11 @@ def test_what_a_receiver_did_not_take_is_owed_to_it_again(desk: LocalDesk) -> No
     assert said.stdout == "0 messages are owed to https://backend.example.com:443 again (tenant studio)\n"
 
 
-async def failing(records: Records, count: int) -> None:
+async def failing(records: Records, count: int, tenant: str = "studio") -> None:
     for number in range(count):
         request = VideoRequest(model="m", prompt="a kite")
         url = f"https://backend{number}.example.com/done"
-        created = await records.store.create_job(NewJob("studio", "openrouter", request, notify_url=url))
+        created = await records.store.create_job(NewJob(tenant, "openrouter", request, notify_url=url))
         assert isinstance(created, Created)
         assert await records.store.cancel(created.job.id)
     refused = DeliveryAttempt(1, 8, 502, None, "Bad Gateway")
@@ -136,6 +137,16 @@ def test_a_list_of_receivers_says_when_there_are_more(desk: LocalDesk) -> None:
     most = desk.run("receivers", "list", "--limit", "100", "--json")
     assert len(json.loads(most.stdout)) == 100
     assert most.stderr == "reelkeeper: the 100 with the newest trouble are shown, and there are more\n"
+
+
+def test_whose_messages_are_meant_is_asked_when_a_receiver_fails_for_several(desk: LocalDesk) -> None:
+    redeliver = ("receivers", "redeliver", "https://backend0.example.com")
+    desk.with_records(lambda records: failing(records, 1))
+    assert "1 message is owed" in desk.run(*redeliver).stdout
+    for tenant in ("acme", "globex"):
+        desk.with_records(partial(failing, count=1, tenant=tenant))
+    assert "this receiver fails for several, acme, globex" in desk.fails(*redeliver)
+    assert "1 message is owed" in desk.run(*redeliver, "--tenant", "globex").stdout
 
 
 def test_a_list_of_all_receivers_says_no_more(desk: LocalDesk) -> None:
