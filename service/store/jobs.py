@@ -119,12 +119,21 @@ class Store:
         row = await self._ledger.db.read(lambda tx: tx.one("job", id=job_id, tenant=tenant))
         return None if row is None else job_from(row)
 
-    async def find(self, tenant: str | None, wanted: Wanted, *, before_id: str | None = None, limit: int = 20) -> Found:
+    async def find(
+        self,
+        tenant: str | None,
+        wanted: Wanted,
+        *,
+        before_id: str | None = None,
+        limit: int = 20,
+        index: bool = True,
+    ) -> Found:
         """Find jobs, newest first: one tenant's, or (None) everybody's; `before_id` continues.
 
         Quick whatever is wanted: no more than a few thousand jobs are looked at, and what was found among them is told.
+        The words of new jobs are added to the index first, which writes; without `index` these are not found by words.
         """
-        behind = await self._ledger.db.read(lambda tx: tx.one("not_indexed")) if wanted.text else None
+        behind = await self._ledger.db.read(lambda tx: tx.one("not_indexed")) if wanted.text and index else None
         if behind is not None:
             with suppress(StoreUnavailableError):  # looking for older jobs must work when writing does not
                 await self._ledger.db.run(lambda tx: tx.do("index_words"))

@@ -15,10 +15,12 @@ from service.store import Store, Wanted
 from service.web.callers import is_job_id
 from service.web.filters import as_error, as_moment_in_utc, as_short, as_state, as_tenant
 from service.web.status.pages import Pages, Visitor
+from service.web.streams import wants_stream
 
 PATH = "/status/jobs"
 
 _EACH = 50
+_INDEXED_EVERY = 30  # looks of a stream: whoever only looks on writes next to nothing
 _MOST_PAST = 20  # pages that can be gone back one by one
 _PROMPT = 160  # characters that a row shows at most
 
@@ -81,8 +83,11 @@ class JobsPage:
 
     async def page(self, request: Request) -> Response:
         """Show a page of them, newest first."""
+        streamed, looks = wants_stream(request), 0
 
         async def fill(visitor: Visitor) -> dict[str, Any]:
+            nonlocal looks
+            looks += 1
             asked = read_asked(request, visitor)
             facts = {
                 "asked": asked,
@@ -94,7 +99,10 @@ class JobsPage:
             }
             if asked.wrong:
                 return facts | {"rows": [], "newer": None, "older": None, "looked_at_all": True}
-            found = await self._store.find(visitor.tenant, asked.wanted, before_id=asked.before, limit=_EACH)
+            index = not streamed or looks % _INDEXED_EVERY == 0
+            found = await self._store.find(
+                visitor.tenant, asked.wanted, before_id=asked.before, limit=_EACH, index=index
+            )
             older = None
             if found.go_on is not None:
                 past = (*asked.past, asked.before) if asked.before else asked.past

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.db import Tx
 from service.ids import Ids
 from service.observer import Observers
 from service.store import Overview
@@ -27,6 +28,7 @@ from service.web.gate import Gate
 from service.web.refusals import RefusalError
 from service.web.status import live
 from service.web.status.health import Health
+from service.web.status.jobs import JobsPage
 from service.web.status.overview import OverviewPage, Snapshots
 from service.web.status.pages import Pages, Visitor
 from service.web.status.rendering import Files, Templates
@@ -36,6 +38,7 @@ from tests.web.house import PUBLIC_URL, House, serving
 from tests.web.status.browsing import signed_in
 
 STREAM = {"accept": "text/event-stream"}
+T = TypeVar("T")
 Message = tuple[str, dict[str, str]]
 
 
@@ -117,9 +120,10 @@ async def stage(house: House) -> AsyncIterator[Stage]:
 
             return await pages.show(request, "trouble.html", fill)
 
+        jobs = JobsPage(pages, house.store, house.providers)
         log = structlog.wrap_logger(house.logged, processors=[])
         app = Starlette(
-            routes=[Route("/status", overview.page), Route("/status/maybe", maybe)],
+            routes=[Route("/status", overview.page), Route("/status/maybe", maybe), Route("/status/jobs", jobs.page)],
             middleware=[Middleware(Gate, log=log, ids=Ids(house.clock), clock=house.clock, observer=Observers())],
         )
         async with serving(app) as port:
@@ -219,6 +223,35 @@ async def test_programs_that_read_the_status_as_json_share_what_the_pages_show(
         house.clock.advance(900)
         await browser.client.get("/status.json")
         assert asked == [None, None]
+
+
+async def test_who_only_looks_on_at_what_was_found_by_words_writes_next_to_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await stage.house.queued()
+    wrote: list[int] = []
+    write = stage.house.db.run
+
+    async def counted(work: Callable[[Tx], T]) -> T:
+        wrote.append(stage.house.clock.now())
+        return await write(work)
+
+    async with stage.client.stream("GET", "/status/jobs?q=cat", headers=STREAM) as response:
+        told = messages(response)
+        assert first.id not in (await next_of(told))[1]["jobs"]
+        page = (await stage.client.get("/status/jobs?q=cat")).text
+        assert first.id in page, "who asks for the page has all words added"
+        await stage.look()
+        assert first.id in (await next_of(told))[1]["jobs"]
+        monkeypatch.setattr(stage.house.db, "run", counted)
+        second = await stage.house.queued()
+        wrote.clear()
+        await stage.look(27)
+        assert wrote == []
+        await stage.look()
+        while second.id not in (parts := (await next_of(told))[1]).get("jobs", ""):
+            assert parts == {}, "it says that it is there"
+        assert len(wrote) == 1
 
 
 @pytest.mark.parametrize("end", ["closed", "revoked", "expired"])
