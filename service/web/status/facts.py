@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from service.clock import Clock
@@ -20,6 +21,7 @@ from service.web.views import receipt_text
 _KEY = '-H "Authorization: Bearer $KEY"'
 _MOST_REJECTIONS = 20
 _LONGEST_BODY = 8_000  # characters of a callback
+_MOST_SAID = 64  # callbacks, of 256 KiB each, whose texts are remembered
 _READ = (("Read", ""), ("Events", "/events"), ("Receipts", "/receipts"), ("Deliveries", "/deliveries"))
 
 
@@ -72,14 +74,17 @@ class Facts:
         self._clock = clock
         self._public_url = public_url
         self._providers = providers
+        # A page that is looked at shows the same callbacks again every second.
+        self._said = lru_cache(maxsize=_MOST_SAID)(_said)
 
     async def about(self, job: Job, *, operator: bool) -> dict[str, Any]:
         """Return all that the page of a job shows, to an operator or to its tenant."""
-        events, receipts, owed, rejected = await asyncio.gather(
+        events, receipts, owed, rejected, retries = await asyncio.gather(
             self._store.events(job.id),
             self._store.receipts(job.id),
             self._deliveries.of(job.id),
             self._rejections.page(job.tenant, job_id=job.id, limit=_MOST_REJECTIONS),
+            self._store.retries(job.id),
         )
         messages = [delivery for delivery, _ in owed]
         hindrances = self._acting.hindrances(job, messages)
@@ -87,13 +92,14 @@ class Facts:
             del hindrances["attach"]
         return {
             "job": job,
+            "retries": retries,
             "waits": waiting(job, self._clock.now(), self._providers),
             "advice": advice(job.error.code, job.provider, ON_PAGES) if job.error else None,
             "moments": timeline(events, owed),
             "fields": fields(job),
             "notify_url": None if job.notify_url is None else str(redact(job.notify_url)),
             "metadata": pretty(job.metadata) if job.metadata else None,
-            "receipts": [(each, _cut(receipt_text(each.body, indent=2))) for each in receipts],
+            "receipts": [(each, self._said(each.body)) for each in receipts],
             "rejections": rejected,
             "owed": owed,
             "buttons": buttons(job, messages, hindrances),
@@ -102,7 +108,9 @@ class Facts:
         }
 
 
-def _cut(text: str | None) -> str | None:
+def _said(body: bytes) -> str | None:
+    """Return what a callback said, as much of it as anybody reads here; None when it is no text."""
+    text = receipt_text(body, indent=2)
     if text is None or len(text) <= _LONGEST_BODY:
         return text
     return f"{text[:_LONGEST_BODY]}\n… ({len(text):,} characters)"

@@ -9,6 +9,7 @@ import pytest
 
 from service.model import Event, Job, State
 from service.providers import Unanswered
+from service.store import Created
 from tests.web.house import House
 from tests.web.status import scenes
 from tests.web.status.browsing import Browser, Element, read, signed_in
@@ -194,6 +195,20 @@ async def test_the_new_job_is_retried_with_its_own_button(house: House) -> None:
         house.clock.advance(1_000)
         await press(browser, new, "retry")
     assert [each.retry_of for each in await house.store.jobs()] == [new.id, job.id, None]
+
+
+async def test_a_job_and_those_that_repeat_it_lead_to_each_other(house: House) -> None:
+    job = await scenes.timed_out(house)
+    async with signed_in(house) as browser:
+        assert "repeat" not in (await browser.see(path(job))).one(id="now").text
+        for _ in range(2):
+            house.clock.advance(1_000)
+            assert isinstance(await house.store.retry(job), Created)
+        [second, first, _] = await house.store.jobs()
+        now = (await browser.see(path(job))).one(id="now")
+        assert f"It is repeated by {second.id} , {first.id} ." in now.text
+        assert [each.attributes["href"] for each in now.all("a", class_="id")] == [path(second), path(first)]
+        assert f"It repeats {job.id} ." in (await browser.see(path(first))).one(id="now").text
 
 
 async def test_a_retry_whose_job_was_deleted_says_so_and_pays_for_no_other_one(house: House) -> None:
