@@ -38,6 +38,7 @@ Row 3: what moves; siblings do not know each other.
     sandbox/         a stand-in provider, and the demonstration
 
 Row 4: what is run.
+    records.py       what the database holds, opened
     assembly.py      builds every object and wires them; configured.py: what the settings turn on
     check.py         `reelkeeper check`
     stage.py         `reelkeeper sandbox` and `demo`: a sandbox, and a service that plays against it

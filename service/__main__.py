@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from service import logs
-from service.assembly import Records, listen, open_service, serve, stop_on_signals
+from service.assembly import listen, open_service, serve, stop_on_signals
 from service.check import UNSIGNED
 from service.commands import (
     actions,
@@ -33,6 +33,7 @@ from service.commands import (
 )
 from service.commands.places import here_alone
 from service.config import Config, LocalConfig
+from service.records import Records
 from service.stage import USUAL_PORT, demonstrate, manual, playing
 
 _LARGEST_PORT = 65_535

@@ -20,38 +20,23 @@ from starlette.types import ASGIApp
 from structlog.typing import FilteringBoundLogger
 
 from service.clock import Clock, SystemClock
-from service.config import Config, LocalConfig
+from service.config import Config
 from service.configured import providers_of, reachable, tracing_of
-from service.db.sqlite import SQLiteDatabase
-from service.ids import Ids
 from service.media import Examiner, Posters
 from service.metrics import Metrics
 from service.observer import Observer, Observers
 from service.outbound import configured_client, public_client
 from service.providers import Manners
+from service.records import Records, open_records
 from service.storage import Storage
-from service.store import (
-    Backups,
-    Catalogue,
-    Claims,
-    Deliveries,
-    Eras,
-    Erasures,
-    KeyStore,
-    Ledger,
-    Rejections,
-    Sessions,
-    Statistics,
-    Store,
-    Timing,
-)
+from service.store import Backups, Timing
 from service.vault import Vault
-from service.web import build_app
+from service.web.app import build_app
 from service.web.deliveries import Composer
 from service.web.heads import BoundedHeads
 from service.web.openai_forms import OpenAIForms
 from service.web.openrouter_forms import OpenRouterForms
-from service.web.status import version
+from service.web.status.health import version
 from service.web.tally import Tally
 from service.web.turnstile import Turnstile
 from service.web.views import Views, rfc3339
@@ -84,25 +69,6 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """What the database holds, without the service around it: enough for commands on the same machine."""
-
-    ledger: Ledger
-    ids: Ids
-    store: Store
-    claims: Claims
-    deliveries: Deliveries
-    erasures: Erasures
-    catalogue: Catalogue
-    keys: KeyStore
-    backups: Backups
-    eras: Eras
-    rejections: Rejections
-    statistics: Statistics
-    sessions: Sessions
-
-
-@dataclass(frozen=True, slots=True)
 class Service:
     """A service that is ready to run."""
 
@@ -111,40 +77,6 @@ class Service:
     storage: Storage
     workers: dict[str, Worker[Any]]
     supervisor: Supervisor
-
-
-@asynccontextmanager
-async def open_records(
-    config: LocalConfig,
-    *,
-    clock: Clock | None = None,
-    chance: random.Random | None = None,
-    timing: Timing | None = None,
-) -> AsyncIterator[Records]:
-    """Open (and migrate) the database of `config`, and close it at the end."""
-    clock = clock or SystemClock()
-    ids = Ids(clock, chance)
-    timing = timing or Timing(job_deadline=config.job_deadline_ms)
-    db = await SQLiteDatabase.open(config.database, clock)
-    try:
-        ledger = Ledger(db, clock)
-        yield Records(
-            ledger,
-            ids,
-            Store(ledger, ids, timing),
-            Claims(ledger, ids, timing),
-            Deliveries(ledger, ids, timing),
-            Erasures(ledger, ids, timing),
-            Catalogue(db),
-            KeyStore(db, clock, ids),
-            Backups(ledger, timing),
-            Eras(ledger),
-            Rejections(ledger),
-            Statistics(ledger),
-            Sessions(db, clock, ids),
-        )
-    finally:
-        await db.close()
 
 
 @asynccontextmanager

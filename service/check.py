@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import httpx
 
 from service import signing
-from service.assembly import open_records
 from service.clock import Clock
 from service.config import Config
 from service.errors import ReelkeeperError
 from service.outbound import Answer, ask, configured_client, reason
+from service.records import open_records
 from service.storage import Storage
 from service.vault import Vault
 from service.web.status.numbers import concerns, of_providers, of_the_last_day

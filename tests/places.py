@@ -21,10 +21,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import service
-from service.assembly import open_records
 from service.clock import Clock, SystemClock
 from service.config import SETTINGS, Config
 from service.model import Job
+from service.records import open_records
 from service.sandbox import Sandbox, serving
 from service.sandbox.downloads import VIDEOS
 from service.sandbox.jobs import ProviderJob

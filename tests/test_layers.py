@@ -18,7 +18,7 @@ ROWS = (
     {"store", "providers", "storage"},
     {"media"},
     {"workers", "web", "sandbox"},
-    {"configured"},
+    {"configured", "records"},
     {"assembly"},
     {"check", "stage", "tables"},
     {"commands"},

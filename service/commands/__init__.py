@@ -16,9 +16,9 @@ import uvloop
 from rich.console import Console
 from rich.json import JSON
 
-from service.assembly import Records, open_records
 from service.config import Config, LocalConfig, RemoteConfig, SecretConfig
 from service.errors import ConfigurationError, ReelkeeperError
+from service.records import Records, open_records
 
 T = TypeVar("T")
 Settings = TypeVar("Settings", Config, SecretConfig, LocalConfig, RemoteConfig)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from service.assembly import Records
 from service.commands import fail, out, print_json, read_config, with_records
 from service.commands.desk import Desk, View
 from service.commands.places import AsJson, KeyFile, Url, at_desk, here_alone
 from service.config import SecretConfig
+from service.records import Records
 from service.tables import plain, print_rows, second
 from service.vault import Vault
 from service.web.keys import LONGEST_WINDOW_S, MOST_PER_MINUTE, KeyBody, key_name, tenant_name

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-from service.assembly import Records
 from service.clock import Clock
 from service.commands.desk import DeskError, Page, Search, View, no_job, no_key
 from service.model import Job
+from service.records import Records
 from service.store import Created, OutOfCredits, Wanted
 from service.web.acting import Acting
 from service.web.callers import is_job_id

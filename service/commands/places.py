@@ -10,7 +10,6 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from service.assembly import open_records
 from service.clock import SystemClock
 from service.commands import asked, fail, note, read_config, run_loop
 from service.commands.desk import Desk
@@ -18,6 +17,7 @@ from service.commands.local import LocalDesk
 from service.commands.remote import RemoteDesk
 from service.config import LocalConfig, RemoteConfig, texts
 from service.outbound import configured_client
+from service.records import open_records
 from service.web.views import Views
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from service.metrics import Metrics, Reading
 from service.store import Deliveries, Statistics
 from service.web.callers import Callers
 from service.web.refusals import RefusalError
-from service.web.status import Troubles
+from service.web.status.health import Troubles
 
 _REMEMBERED_MS = 3_600_000
 _MOST_RECEIVERS = 100

@@ -28,8 +28,8 @@ from urllib.parse import urlencode
 
 import httpx
 
-from service.assembly import open_records
 from service.config import Config
+from service.records import open_records
 from tests.bench.seeding import Seeded, seed
 from tests.places import environment, until
 from tests.servers import held_ports

@@ -19,8 +19,9 @@ from structlog.typing import FilteringBoundLogger
 from typer.testing import CliRunner, Result
 
 from service import __main__ as command_line
-from service.assembly import Records, http_server, listen, open_records, open_service
+from service.assembly import http_server, listen, open_service
 from service.config import SETTINGS, Config
+from service.records import Records, open_records
 
 T = TypeVar("T")
 

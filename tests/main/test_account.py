@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from rich.console import Console
 
-from service.assembly import Records
 from service.commands import account, jobs
 from service.commands.desk import View
 from service.model import ErrorCode, Job, State
+from service.records import Records
 from service.web.status.advice import ON_PAGES, advice
 from tests.main.shell import LocalDesk
 from tests.main.test_jobs import completed, in_doubt, queued, refused, running, told, unavailable

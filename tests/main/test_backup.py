@@ -7,8 +7,8 @@ import re
 import signal
 from pathlib import Path
 
-from service.assembly import Records
 from service.model import Job, VideoRequest
+from service.records import Records
 from service.store import Created, NewJob
 from tests.main.shell import Shell
 

@@ -8,9 +8,9 @@ import json
 import pytest
 from rich.console import Console
 
-from service.assembly import Records
 from service.commands import callbacks
 from service.model import VideoRequest
+from service.records import Records
 from service.store import Created, NewJob, Reason, Rejection
 from tests.main.shell import LocalDesk
 

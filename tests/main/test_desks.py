@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.assembly import Records
 from service.model import DeliveryAttempt, Job, VideoRequest
+from service.records import Records
 from service.store import Created, NewJob
 from tests.main.shell import LocalDesk, RemoteDesk
 from tests.main.test_callbacks import rejected

@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from service.assembly import Records
 from service.commands import jobs, keys, receivers
 from service.model import Artifact, ErrorCode, Job, JobError, Output, Report, Source, State, Status, VideoRequest
+from service.records import Records
 from service.store import Created, NewJob
 from tests.main.shell import LocalDesk
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from service import signing
-from service.assembly import Records
 from service.model import VideoRequest
+from service.records import Records
 from service.store import Created, NewJob
 from service.vault import Vault
 from tests.main.shell import Shell

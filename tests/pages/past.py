@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-from service.assembly import Records, open_records
 from service.clock import ManualClock, SystemClock
 from service.config import Config
 from service.model import (
@@ -30,6 +29,7 @@ from service.model import (
     Status,
     VideoRequest,
 )
+from service.records import Records, open_records
 from service.sandbox.downloads import VIDEOS
 from service.storage import Storage
 from service.store import Created, NewJob, Receipt

@@ -13,9 +13,10 @@ from typing import Any
 
 import httpx
 
-from service.assembly import Tuning, open_records
+from service.assembly import Tuning
 from service.config import Config
 from service.providers import Manners
+from service.records import open_records
 from service.sandbox.behaviours import PREFIX
 from tests.mortal import Life
 from tests.pages.past import live_through

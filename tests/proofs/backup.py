@@ -31,10 +31,11 @@ from typing import Any, Final
 
 import httpx
 
-from service.assembly import Tuning, open_records
+from service.assembly import Tuning
 from service.config import Config
 from service.model import Event, Job, OnUnknown, State
 from service.providers import Manners
+from service.records import open_records
 from service.sandbox.behaviours import PREFIX
 from service.sandbox.downloads import VIDEOS
 from service.store import Timing

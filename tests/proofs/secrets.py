@@ -20,8 +20,8 @@ from typing import Final
 
 import httpx
 
-from service.assembly import open_records
 from service.config import Config
+from service.records import open_records
 from service.sandbox import BEHAVIOURS
 from service.vault import Vault
 from tests.places import until

@@ -20,9 +20,9 @@ import httpx
 import pytest
 
 import service
-from service.assembly import open_records
 from service.clock import SystemClock
 from service.config import Config
+from service.records import open_records
 from service.sandbox import BEHAVIOURS, Sandbox, serving
 from service.sandbox.downloads import VIDEOS
 from service.sandbox.jobs import ProviderJob

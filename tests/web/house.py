@@ -42,7 +42,7 @@ from service.store import (
     Store,
 )
 from service.vault import Vault
-from service.web import build_app
+from service.web.app import build_app
 from service.web.content import Posters
 from service.web.tally import Tally
 from service.web.turnstile import Turnstile

@@ -13,10 +13,11 @@ import pytest
 import structlog
 
 from service import assembly
-from service.assembly import Service, open_records, open_service
+from service.assembly import Service, open_service
 from service.clock import ManualClock
 from service.config import Config
 from service.model import State, VideoRequest
+from service.records import open_records
 from service.store import Created, NewJob
 from service.vault import Vault
 from service.web import callbacks

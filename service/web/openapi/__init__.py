@@ -27,7 +27,7 @@ from service.web.openapi.parameters import PARAMETERS
 from service.web.openapi.receivers import RECEIVERS, receivers
 from service.web.openapi.schemas import SCHEMAS
 from service.web.openapi.status import STATUS, status
-from service.web.status import version
+from service.web.status.health import version
 
 _ABOUT = """\
 Ask for a video once: Reelkeeper makes one paid job of it, and keeps the whole, hashed video in your own storage.

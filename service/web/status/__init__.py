@@ -4,11 +4,3 @@
 sender, `rendering` turns templates into pages, `writing` is how they write times and sums, `numbers` what the
 statistics mean, `sparks` how they look; `faults` shows browsers what went wrong.
 """
-
-from service.web.status.faults import FaultPages
-from service.web.status.health import Health, Troubles, version
-from service.web.status.overview import OverviewPage, Snapshots
-from service.web.status.pages import Pages, Visitor
-from service.web.status.signing_in import SigningIn
-
-__all__ = ["FaultPages", "Health", "OverviewPage", "Pages", "SigningIn", "Snapshots", "Troubles", "Visitor", "version"]

@@ -9,7 +9,7 @@ from service.errors import StorageError
 from service.model import Problem, VideoRequest
 from service.providers.openrouter import OpenRouter
 from service.storage import Storage
-from service.web.status import Health
+from service.web.status.health import Health
 from tests.turns import until
 from tests.web.house import House
 
