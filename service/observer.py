@@ -37,6 +37,7 @@ class Answered:
     seconds: float  # to its end
     job: str | None = None
     waited: float = 0.0  # s, until the answer began, which may stream for hours
+    made: tuple[str, ...] = ()  # the jobs that it accepted, or that the same request made before
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,42 +101,42 @@ class Tracing:
         """Tell of what a worker did with a job."""
         kind = SpanKind.CLIENT if work.step in _TO_OTHERS else SpanKind.INTERNAL
         attributes = _known({_PROVIDER: work.provider, _OUTCOME: work.outcome})
-        self._tell(work, work.step, kind, attributes, work.kind)
+        self._tell(work.job, work, work.step, kind, attributes, work.kind)
 
     def answered(self, answer: Answered) -> None:
-        """Tell of the request that made a job; others may be many, and are none of its parts."""
-        if answer.method != "POST" or "{" in answer.route:
-            return
+        """Tell of the request that made a job, or many; others are none of its parts."""
         attributes: dict[str, str | int] = {
             HTTP_REQUEST_METHOD: answer.method,
             HTTP_ROUTE: answer.route,
             HTTP_RESPONSE_STATUS_CODE: answer.status,
         }
         failed = answer.status >= _LOWEST_ERROR
-        self._tell(answer, "create", SpanKind.SERVER, attributes, str(answer.status) if failed else None)
+        for job in answer.made:
+            self._tell(job, answer, "create", SpanKind.SERVER, attributes, str(answer.status) if failed else None)
 
     def called_back(self, callback: CalledBack) -> None:
         """Tell of a callback, also of one that was rejected."""
         attributes = {_PROVIDER: callback.provider, _OUTCOME: callback.verdict}
         error = callback.verdict if callback.rejected else None
-        self._tell(callback, "callback", SpanKind.SERVER, attributes, error)
+        self._tell(callback.job, callback, "callback", SpanKind.SERVER, attributes, error)
 
     def _tell(
         self,
+        job: str | None,
         what: Handled | Answered | CalledBack,
         name: str,
         kind: SpanKind,
         attributes: Mapping[str, str | int],
         error: str | None = None,
     ) -> None:
-        trace = what.job and _trace(what.job)
-        if not what.job or not trace:
+        trace = job and _trace(job)
+        if not job or not trace:
             return
         span = self._tracer.start_span(
             name,
             self._below(trace),
             kind=kind,
-            attributes={_JOB: what.job, **attributes, **_known({ERROR_TYPE: error})},
+            attributes={_JOB: job, **attributes, **_known({ERROR_TYPE: error})},
             start_time=_ns(what.begun_at),
         )
         if error is not None:

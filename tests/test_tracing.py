@@ -60,9 +60,13 @@ def a_job(state: State = State.COMPLETED, **changes: Any) -> Job:  # noqa: ANN40
     return replace(job, **changes)
 
 
+def made_by(route: str, *jobs: Job, status: int = 202) -> Answered:
+    return Answered("POST", route, status, AT, 0.01, made=tuple(job.id for job in jobs))
+
+
 def parts_of(job: Job) -> list[Handled | Answered | CalledBack]:
     return [
-        Answered("POST", "/v1/jobs", 202, AT, 0.01, job.id),
+        made_by("/v1/jobs", job),
         Handled("submit", "accepted", AT + 20, 0.5, "openrouter", job.id),
         Handled("poll", "running", AT + 1000, 0.25, "openrouter", job.id),
         CalledBack("openrouter", "applied", job.id, AT + 2000, 0.002),
@@ -217,12 +221,21 @@ async def test_parts_tell_what_became_of_them(collected: Collected) -> None:
     assert dict(callback.attributes or {}) == told | {"reelkeeper.outcome": "applied"}
 
 
+async def test_one_request_may_make_many_jobs_each_of_which_tells_of_it(collected: Collected) -> None:
+    jobs = [a_job(), a_job()]
+    spans = await collected.told(made_by("/v1/jobs/batch", *jobs))
+    assert [(span.name, (span.attributes or {})["reelkeeper.job"]) for span in spans] == [
+        ("create", job.id) for job in jobs
+    ]
+    assert len({trace_of(span) for span in spans}) == 2
+
+
 async def test_a_part_that_failed_is_an_error_by_its_kind(collected: Collected) -> None:
     job = a_job()
     failed: list[Handled | Answered | CalledBack] = [
         Handled("poll", "later", AT, 1, "openrouter", job.id, kind="ProviderUnavailableError"),
         CalledBack("openrouter", "bad_signature", job.id, AT + 1, 0.1, rejected=True),
-        Answered("POST", "/v1/jobs", 503, AT + 2, 0.1, job.id),
+        replace(made_by("/v1/jobs", job, status=503), begun_at=AT + 2),
     ]
     spans = await collected.told(*failed)
     assert [span.status.status_code for span in spans] == [StatusCode.ERROR] * 3
@@ -238,6 +251,7 @@ async def test_a_part_that_failed_is_an_error_by_its_kind(collected: Collected) 
     [
         Answered("GET", "/v1/jobs/{job_id}", 200, AT, 0.1, IDS.new("job")),
         Answered("POST", "/v1/jobs/{job_id}/cancel", 200, AT, 0.1, IDS.new("job")),
+        Answered("POST", "/v1/jobs/{job_id}/retry", 409, AT, 0.1, IDS.new("job")),
         Answered("POST", "/callbacks/{provider}/{job_id}/{token}", 204, AT, 0.1, IDS.new("job")),
         Answered("POST", "/v1/jobs", 400, AT, 0.1),
         Handled("sweep", "swept", AT, 0.1),

@@ -15,7 +15,7 @@ from service.model import ApiKey, Problem
 from service.store import NewJob
 from service.web.answers import JSONResponse
 from service.web.body import BODY_SECONDS, kind_of, parse_object, read_body, require_json
-from service.web.callers import Callers, note
+from service.web.callers import Callers, note, note_made
 from service.web.creating import Creating, Line
 from service.web.jobs import LONGEST_BODY
 from service.web.refusals import RefusalError, invalid_request, not_a_name, shown
@@ -61,7 +61,9 @@ class Batch:
             told = await asyncio.gather(
                 *(self._accept(line, caller, index, item, header) for index, item in enumerate(items))
             )
-            note(request, made=f"{sum('job' in each for each in told)} of {len(told)}")
+            made = [each["job"]["id"] for each in told if "job" in each]
+            note(request, made=f"{len(made)} of {len(told)}")
+            note_made(request, *made)
             return self._creating.watched(JSONResponse({"object": "list", "data": told}), line)
         except BaseException:
             line.hang_up()

@@ -19,6 +19,11 @@ def note(request: Request, **about: str) -> None:
     request.scope["state"]["about"].update(about)
 
 
+def note_made(request: Request, *job_ids: str) -> None:
+    """Tell which jobs this request accepted, or found that the same request made before."""
+    request.scope["state"]["made"].extend(job_ids)
+
+
 def is_job_id(text: str) -> bool:
     """Tell whether `text` has the form of an id of ours; no other one needs to be looked for."""
     return _JOB_ID.fullmatch(text) is not None

@@ -38,7 +38,7 @@ from service.store import (
     Store,
 )
 from service.web.body import canonical
-from service.web.callers import note
+from service.web.callers import note, note_made
 from service.web.refusals import RefusalError
 
 _IDEMPOTENCY_KEY = re.compile(r"[ -~]{1,255}")
@@ -86,6 +86,7 @@ class Creating:
         try:
             created = await self.once(line, caller, wish, operation=operation, body=body)
             note(request, job=created.job.id)
+            note_made(request, created.job.id)
             return self.watched(answer(created.job, headers_of(created)), line)
         except BaseException:
             line.hang_up()

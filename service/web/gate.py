@@ -39,9 +39,10 @@ class Gate:
         begun_at, begun = self._clock.now(), time.perf_counter()
         request_id = self._request_id(scope)
         about: dict[str, str] = {}
+        made: list[str] = []
         cause: dict[str, object] = {}
         tell = self._log.info
-        scope.setdefault("state", {})["about"] = about
+        scope.setdefault("state", {}).update(about=about, made=made)
         status = size = 0
         waited: float | None = None
 
@@ -84,7 +85,7 @@ class Gate:
             )
             waited = seconds if waited is None else waited
             self._observer.answered(
-                Answered(scope["method"], route, status, begun_at, seconds, about.get("job"), waited)
+                Answered(scope["method"], route, status, begun_at, seconds, about.get("job"), waited, tuple(made))
             )
 
     def _request_id(self, scope: Scope) -> str:

@@ -11,6 +11,9 @@ from service.model import Job
 from service.observer import Answered, CalledBack, Handled, Observers
 from tests.turns import until
 from tests.web.house import House, connected, serving
+from tests.web.status import scenes
+from tests.web.status.browsing import signed_in
+from tests.web.status.test_pressing import press
 
 
 class Witness:
@@ -57,6 +60,31 @@ async def test_an_answer_is_told_by_its_route_and_the_job_that_it_was_about(hous
     assert {each.begun_at for each in witness.answers} == {house.clock.now()}
     assert all(0 <= each.waited <= each.seconds for each in witness.answers)
     assert [line["route"] for line in house.lines()] == [each.route for each in witness.answers]
+
+
+async def test_an_answer_names_the_jobs_that_its_request_made_be_it_one_many_or_one_again(
+    house: House, witness: Witness
+) -> None:
+    failed, wish = await house.running(), {"model": "google/veo-3.1", "prompt": "a cat"}
+    assert (await house.call_back(failed, "failed")).status_code == 204
+    witness.answers.clear()
+    async with house.client() as client:
+        one = (await client.post("/v1/jobs", json=wish)).json()
+        many = (await client.post("/v1/jobs/batch", json={"jobs": [wish, {}, wish]})).json()["data"]
+        again = (await client.post(f"/v1/jobs/{failed.id}/retry")).json()
+        await client.post(f"/v1/jobs/{one['id']}/retry")
+        await client.get(f"/v1/jobs/{one['id']}")
+    made = [(one["id"],), (many[0]["job"]["id"], many[2]["job"]["id"]), (again["id"],), (), ()]
+    assert [each.made for each in witness.answers] == made
+
+
+async def test_a_retry_from_the_page_names_the_job_that_it_made(house: House, witness: Witness) -> None:
+    job = await scenes.timed_out(house)
+    async with signed_in(house) as browser:
+        await press(browser, job, "retry")
+    [new, _] = await house.store.jobs()
+    assert new.retry_of == job.id
+    assert [each.made for each in witness.answers if each.made] == [(new.id,)]
 
 
 async def test_a_client_who_left_is_told_as_such(house: House, witness: Witness) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from service.model import Job
 from service.store import Store
 from service.web.acting import Acting
-from service.web.callers import is_job_id, note
+from service.web.callers import is_job_id, note, note_made
 from service.web.content import Content
 from service.web.filters import read_index
 from service.web.refusals import RefusalError
@@ -52,6 +52,8 @@ class JobPage:
         except RefusalError as error:
             note(request, reason=error.code)
             return await self._show(request, status=409, trouble=_trouble(error))
+        if shown.id != job.id:
+            note_made(request, shown.id)
         return self._pages.back(f"{PATH}/{shown.id}", done=done)
 
     async def again(self, request: Request) -> Response:
