@@ -58,12 +58,14 @@ def _full(scratch: Path) -> Iterator[Illness]:
 
 @contextmanager
 def _nearly_full(scratch: Path) -> Iterator[Illness]:
-    with small_disk(scratch / "disk", 16 * MIB) as folder:
+    # What is left must not become full meanwhile: the log takes a quarter of a MiB for each job, and more on a machine
+    # that is slow, up to 40 MiB.
+    with small_disk(scratch / "disk", 128 * MIB) as folder:
         filler = folder / "filler"
-        handicap = Handicap(limits={"reserve": 8 * MIB})
+        handicap = Handicap(limits={"reserve": 112 * MIB})
         yield Illness(
             folder / "reelkeeper.db",
-            lambda: _ignore(filler.write_bytes(bytes(9 * MIB))),
+            lambda: _ignore(filler.write_bytes(bytes(32 * MIB))),
             lambda _: filler.unlink(),
             handicap,
         )
@@ -184,7 +186,7 @@ def _ignore(_: object) -> None:
 
 FAULTS: Final = (
     Fault("the disk is full", r"disk is full\): make room|make room before it is full", _full),
-    Fault("the disk is nearly full", r"less than the reserve of 8 MiB: make room", _nearly_full, refuses=False),
+    Fault("the disk is nearly full", r"less than the reserve of 112 MiB: make room", _nearly_full, refuses=False),
     Fault("`PRAGMA max_page_count` is reached", None, _page_limit),
     Fault("the files become read-only", r"broken, read-only or full; the kernel's log", _read_only),
     Fault("another process holds the lock", r"holds it locked \(python\S*, process \d+\)", _locked),
