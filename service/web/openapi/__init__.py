@@ -1,7 +1,7 @@
 """`GET /openapi.json`: all of the API, for programs, as OpenAPI 3.1.
 
 The calls are in `native`, `faces` and `operators`; what they take is in `parameters` and `bodies`, and what they answer
-in `responses` and `schemas`.
+in `responses` and `schemas`, those of the two compatible faces in `dialects`; `shapes` is how a schema is written.
 """
 
 from __future__ import annotations

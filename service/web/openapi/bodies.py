@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 from service.web.actions import AttachBody
 from service.web.keys import KeyBody
 from service.web.openai_forms import VideoBody, VideoForm
-from service.web.openapi.schemas import Schema, record, ref, several, text, whole
+from service.web.openapi.shapes import Schema, record, ref, several, text, whole
 from service.web.openrouter_forms import OpenRouterBody
 from service.web.receivers import RedeliverBody
 from service.web.requests import CreateBody

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from service.web.openapi import bodies, parameters
 from service.web.openapi.operations import CALL, FOUND, MADE, MAKING, NATIVE, REUSED, SEEN, SENT, Operation, content
 from service.web.openapi.responses import CREATED, EVENT_STREAM, JSON, answered
-from service.web.openapi.schemas import ref, text
+from service.web.openapi.shapes import ref, text
 
 
 def native(providers: Sequence[str]) -> list[Operation]:
@@ -36,8 +36,18 @@ def native(providers: Sequence[str]) -> list[Operation]:
             "List, newest first",
             {200: answered("A page of jobs.", "JobList")},
             (400, 403, *SEEN),
-            ("state", "provider", "model", "error", "tenant", "q")
-            + ("created_after", "created_before", "limit", "cursor"),
+            (
+                "state",
+                "provider",
+                "model",
+                "error",
+                "tenant",
+                "q",
+                "created_after",
+                "created_before",
+                "limit",
+                "cursor",
+            ),
             meaning={403: "The tenant is another one, and the API key not an operator's (`operators_only`)."},
         ),
         Operation(

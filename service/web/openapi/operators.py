@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from service.web.openapi import bodies, parameters
 from service.web.openapi.operations import CALLBACKS, FOUND, MATCH, OPERATORS, SEEN, SENT, Operation
 from service.web.openapi.responses import EXPOSITIONS, JSON, answered, bare
-from service.web.openapi.schemas import text
+from service.web.openapi.shapes import text
 
 
 def others(providers: Sequence[str]) -> list[Operation]:

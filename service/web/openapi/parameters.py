@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from service.model import TENANT, ErrorCode, State
-from service.web.openapi.schemas import JOB_ID, Schema, one_of, text, whole
+from service.web.openapi.shapes import JOB_ID, Schema, one_of, text, whole
 
 Parameter = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from service.web.openapi import bodies
 from service.web.openapi.operations import FOUND, NATIVE, SEEN, SENT, Operation
 from service.web.openapi.responses import answered
-from service.web.openapi.schemas import FLAG, Schema, or_null, record, ref, several, text, whole
+from service.web.openapi.shapes import FLAG, Schema, or_null, record, ref, several, text, whole
 
 _RECEIVER = text("scheme, host and port", examples=["https://hooks.example.com:443"])
 _TENANT = text("whose it is")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.model import Face
-from service.web.openapi.schemas import ERRORS, Schema, one_of, ref, text
+from service.web.openapi.schemas import ERRORS
+from service.web.openapi.shapes import Schema, one_of, ref, text
 
 Response = Mapping[str, Any]
 
