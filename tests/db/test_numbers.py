@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import asynccontextmanager, closing
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ from typing import Any
 import pytest
 
 from service.clock import ManualClock
+from service.db.backup import back_up
 from service.db.sqlite import SQLiteDatabase, _statements
 from service.model import VideoRequest
-from service.store import Wanted
+from service.store import Backups, Wanted
 from tests.store.recount import counted, kept, searchable
 from tests.store.world import World
 
 NEW = "0006_numbers.sql"
 NOW = ManualClock().now()
 DAY = 86_400_000
+PAST = ("activity", "kept_times", "spend")  # of which the oldest is forgotten
 RESULT = '[{"index":0,"url":null,"expires_at":null}]'
 
 
@@ -104,20 +106,26 @@ def fill(path: Path) -> None:
                 put("delivery_attempts", delivery_id=f"evt_{job_id}", number=1, at=at, duration_ms=1, status=status)
 
 
+@asynccontextmanager
+async def opened(path: Path, seed: int = 7) -> AsyncIterator[World]:
+    """Have the store of a database that is there."""
+    database = await SQLiteDatabase.open(path, ManualClock())
+    with closing(sqlite3.connect(path, isolation_level=None)) as beside:
+        beside.row_factory = sqlite3.Row
+
+        def sql(statement: str, **parameters: object) -> Sequence[Mapping[str, Any]]:
+            return [dict(row) for row in beside.execute(statement, parameters)]
+
+        yield World(database, ManualClock(), sql, seed)
+    await database.close()
+
+
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     older(tmp_path / "old.db")
     fill(tmp_path / "old.db")
-    database = await SQLiteDatabase.open(tmp_path / "old.db", ManualClock())
-    beside = sqlite3.connect(tmp_path / "old.db", isolation_level=None)
-    beside.row_factory = sqlite3.Row
-
-    def sql(statement: str, **parameters: object) -> Sequence[Mapping[str, Any]]:
-        return [dict(row) for row in beside.execute(statement, parameters)]
-
-    yield World(database, ManualClock(), sql)
-    beside.close()
-    await database.close()
+    async with opened(tmp_path / "old.db") as world:
+        yield world
 
 
 async def test_what_there_was_before_is_counted(world: World) -> None:
@@ -160,3 +168,25 @@ async def test_what_follows_is_counted_too(world: World) -> None:
     assert {table: now[table] for table in ("job_counts", "stored", "spend", "delivery_counts")} == {
         table: numbers[table] for table in ("job_counts", "stored", "spend", "delivery_counts")
     }
+
+
+async def test_a_backup_has_the_numbers_and_the_words_of_its_moment_and_goes_on_with_them(
+    world: World, tmp_path: Path
+) -> None:
+    deleted = await world.cancelled()
+    assert (await world.store.find(None, Wanted(text="fox"), limit=1)).jobs == [deleted]
+    last = await world.queued()  # whose words are not in the index yet
+    then, ids = kept(world), {row["id"] for row in world.sql("SELECT id FROM jobs")}
+    back_up(tmp_path / "old.db", tmp_path / "copy.db", taken_at=NOW)
+    await world.completed()
+    async with opened(tmp_path / "copy.db", seed=8) as copy:
+        assert kept(copy) == then
+        restored = await Backups(copy.ledger).restore()
+        assert restored is not None
+        assert restored.in_doubt > 0
+        assert await copy.store.delete(deleted)
+        assert [job.id for job in (await copy.store.find(None, Wanted(text="fox"), limit=1)).jobs] == [last.id]
+        await copy.queued()
+        assert {**kept(copy), **dict.fromkeys(PAST)} == {**counted(copy), **dict.fromkeys(PAST)}
+        assert len(searchable(copy) - ids) == 1
+        assert ids - searchable(copy) == {deleted.id}
