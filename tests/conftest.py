@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 import structlog
 
+from service.config import SETTINGS
 from tests.servers import SeaweedFS, seaweedfs
+
+_READ = ("REELKEEPER_", "OTEL_", "AWS_", "OPENROUTER_", "OPENAI_", "LLMGATEWAY_")
 
 
 @pytest.fixture(autouse=True)
 def _environment_is_left_as_it_was() -> Iterator[None]:
-    """Have the test fail that leaves variables behind, rather than a later one which meets them."""
-    before = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    """Have the test fail that leaves variables behind, rather than a later one which meets them.
+
+    Libraries may set variables of their own when they are loaded first, whichever test that is in.
+    """
+    before = dict(os.environ)
     yield
-    assert {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} == before
+    assert left_behind(before, dict(os.environ)) == set()
+
+
+def left_behind(before: Mapping[str, str], now: Mapping[str, str]) -> set[str]:
+    """Return the variables that changed, or that are new and read by what we test."""
+    changed = {name for name in {*before, *now} if before.get(name) != now.get(name) and not name.startswith("PYTEST_")}
+    return {name for name in changed if name in before or name in SETTINGS or name.startswith(_READ)}
 
 
 @pytest.fixture
