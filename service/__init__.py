@@ -44,6 +44,7 @@ Row 4: what is run.
     stage.py         `reelkeeper sandbox` and `demo`: a sandbox, and a service that plays against it
     tables.py        rows of keys, jobs and callbacks, for people and for programs
     commands/        `reelkeeper jobs`, `keys`, `callbacks`, `receivers`, `check`, `backup`; desk.py is what they work
-                     with: the database on this machine (local.py), or a running service over HTTP (remote.py)
+                     with: the database on this machine (local.py), or a running service over HTTP (remote.py);
+                     serving.py runs `serve`, `sandbox` and `demo`, and alone loads the whole service
     __main__.py      the command line
 """

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
-import socket
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,30 +12,24 @@ from typing import Annotated, Any
 import typer
 
 from service import logs
-from service.assembly import listen, open_service, serve, stop_on_signals
-from service.check import UNSIGNED
 from service.commands import (
     actions,
     backup,
     callbacks,
-    check,
     fail,
     keys,
-    out,
     read_config,
     receivers,
     run_loop,
     with_records,
 )
-from service.commands.places import here_alone
+from service.commands.places import AsJson, KeyFile, Url, here_alone
 from service.config import Config, LocalConfig
 from service.records import Records
-from service.stage import USUAL_PORT, demonstrate, manual, playing
 
 _LARGEST_PORT = 65_535
 _HERE = "127.0.0.1"
 _SANDBOX_SECRET = "sandbox-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages
-_SANDBOX_KEY = "sk-sandbox-any-key-will-do"
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(keys.app, name="keys")
@@ -82,10 +72,22 @@ def serve_command(
     """Run the service: web and workers, until SIGTERM."""
     config = read_config(Config)
     logs.configure(config.log_format)
-    run_loop(_serve(config, host, config.port if port is None else port))
+    from service.commands import serving  # noqa: PLC0415 - as for a sandbox
+
+    run_loop(serving.serve(config, host, config.port if port is None else port))
 
 
-app.command("check")(check.check)
+@app.command("check")
+def check_command(*, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
+    """Try all that the service depends on; say what to do.
+
+    On the service's own machine: settings, a write to the database, a file in storage, a signed callback through the
+    public URL, overdue jobs and rejected callbacks. With --url: whether it is ready, its version, its clock, the API
+    key's role and, with an operator key, how jobs and callbacks go. Exit code 1 when a part is ill.
+    """
+    from service.commands import check  # noqa: PLC0415 - loads what speaks to storage, for which no other command waits
+
+    check.check(url, key_file, as_json=as_json)
 
 
 @app.command()
@@ -118,17 +120,9 @@ def sandbox(
     ] = 1.0,
 ) -> None:
     """Run a stand-in provider: genuine wire formats, no costs."""
+    from service.commands import serving  # noqa: PLC0415 - loads the whole service, for which no other command waits
 
-    async def run() -> None:
-        stop = stop_on_signals()
-        async with AsyncExitStack() as stack:
-            with _explained(host, port, "choose another one with --port or --host"):
-                stand_in = playing(host, port, webhook_secret, api_key=api_key, speed=speed)
-                url = await stack.enter_async_context(stand_in)
-            typer.echo(manual(url, api_key or _SANDBOX_KEY, webhook_secret))
-            await stop.wait()
-
-    run_loop(run())
+    run_loop(serving.sandbox(host, port, webhook_secret, api_key=api_key, speed=speed))
 
 
 @app.command()
@@ -148,59 +142,12 @@ def demo(
     except OSError as error:
         fail(f"--folder {where} cannot be used: {error.strerror}; choose one that may be written")
 
-    async def run() -> bool:
-        stop = stop_on_signals()
-        listener = _listen_beside_others() if port is None else _listen(_HERE, port, "choose another one with --port")
-        return await demonstrate(where, listener, stop, once=once, console=out, log=logs.logger("reelkeeper"))
+    from service.commands import serving  # noqa: PLC0415 - as for a sandbox
 
     with log:
         logs.configure("json", log)
-        if not run_loop(run()):
+        if not run_loop(serving.demo(where, port, once=once)):
             raise typer.Exit(1)
-
-
-def _listen_beside_others() -> socket.socket:
-    try:
-        return listen(_HERE, USUAL_PORT)
-    except OSError:
-        free = listen(_HERE, 0)
-        out.print(f"{USUAL_PORT} is taken, so the service is on {free.getsockname()[1]}.", highlight=False)
-        return free
-
-
-def _listen(host: str, port: int, advice: str) -> socket.socket:
-    with _explained(host, port, advice):
-        return listen(host, port)
-
-
-async def _serve(config: Config, host: str, port: int) -> None:
-    stop = stop_on_signals()
-    log = logs.logger("reelkeeper")
-    sys.setswitchinterval(0.0002)  # s: the database's thread and the loop's hand over sooner, measured a third faster
-    with _listen(host, port, "choose another one with --port, PORT or --host") as listener:
-        async with open_service(config, log) as service:
-            address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
-            where = {"database": str(config.database.absolute()), "storage": service.storage.describe()}
-            log.info("serve.started", address=address, public_url=config.public_url, **where)
-            if config.openrouter and not config.openrouter.webhook_secrets:
-                log.warning("serve.unsigned", provider="openrouter", advice=UNSIGNED)
-            await serve(service, listener, stop)
-    log.info("serve.stopped")
-
-
-@contextmanager
-def _explained(host: str, port: int, advice: str) -> Iterator[None]:
-    """Say in a sentence why an address cannot be listened on."""
-    try:
-        yield
-    except OSError as error:
-        number = error.errno or 0  # below 0: a name that was not found
-        why = os.strerror(number) if number > 0 else error.strerror
-    except UnicodeError:
-        why = "this cannot be the name of a host"
-    else:
-        return
-    fail(f"cannot listen on {host}, port {port}: {why}; {advice}")
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """The commands for operators: what they look at and do, here or at a running service; and how every command fails.
 
 `desk` is what they work with, `local` and `remote` are the two of its kind, and `places` finds the one that is meant.
-`keys`, `jobs`, `actions`, `callbacks`, `receivers` and `backup` are the commands, `account` tells of one job.
+`keys`, `jobs`, `actions`, `callbacks`, `receivers` and `backup` are the commands, `account` tells of one job;
+`serving` is what `serve`, `sandbox` and `demo` run.
 """
 
 from __future__ import annotations

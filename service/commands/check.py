@@ -15,7 +15,7 @@ from service.check import Finding, Wait, course, examine
 from service.clock import Clock, SystemClock
 from service.commands import err, out, print_json, read_config, run_loop
 from service.commands.desk import DeskError
-from service.commands.places import AsJson, KeyFile, Url, api_key, service_url
+from service.commands.places import api_key, service_url
 from service.commands.progress import Busy
 from service.commands.remote import RemoteDesk
 from service.config import Config, RemoteConfig
@@ -26,13 +26,8 @@ _MOST_APART_MS = 60_000  # of clocks; at five minutes no callback is believed an
 _MARKS = {"ok": "green", "note": "yellow", "FAIL": "red"}
 
 
-def check(*, as_json: AsJson = False, url: Url = None, key_file: KeyFile = None) -> None:
-    """Try all that the service depends on; say what to do.
-
-    On the service's own machine: settings, a write to the database, a file in storage, a signed callback through the
-    public URL, overdue jobs and rejected callbacks. With --url: whether it is ready, its version, its clock, the API
-    key's role and, with an operator key, how jobs and callbacks go. Exit code 1 when a part is ill.
-    """
+def check(url: str | None, key_file: str | None, *, as_json: bool) -> None:
+    """Examine what the options say, or else the environment; end the command with 1 when a part is ill."""
     remote = read_config(RemoteConfig)
     where = service_url(url, remote)
     if where:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.main.shell import Shell
+from tests.main.shell import ROOT, Shell
 from tests.test_docs import commands
 
 # Help
@@ -19,6 +19,16 @@ def test_every_command_explains_itself(words: tuple[str, ...], shell: Shell) -> 
     result = shell.run(*words, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.stdout
+
+
+def test_who_asks_for_help_or_lists_jobs_does_not_wait_for_what_serves() -> None:
+    program = "import sys, service.__main__; print(*sys.modules)"
+    loaded = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert {"service.commands.jobs", "service.commands.local"} <= {*loaded}
+    heavy = {"av", "jinja2", "obstore", "prometheus_client", "uvicorn", "service.assembly", "service.sandbox"}
+    assert not heavy & {*loaded}
 
 
 def test_the_version_is_told(shell: Shell) -> None:

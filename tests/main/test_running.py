@@ -15,8 +15,8 @@ import httpx
 import pytest
 from rich.console import Console
 
-from service import __main__ as command_line
 from service.assembly import listen
+from service.commands import serving
 from service.config import Config
 from tests.main.shell import Shell
 
@@ -199,10 +199,10 @@ def test_the_demonstration_shows_its_status_to_who_has_its_key_and_can_be_stoppe
 
 def test_the_demonstration_stands_beside_what_has_its_usual_port(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
-    monkeypatch.setattr(command_line, "out", Console(file=screen))
+    monkeypatch.setattr(serving, "out", Console(file=screen))
     with listen("127.0.0.1", 0) as taken:
         usual = taken.getsockname()[1]
-        monkeypatch.setattr(command_line, "USUAL_PORT", usual)
-        with command_line._listen_beside_others() as free:
+        monkeypatch.setattr(serving, "USUAL_PORT", usual)
+        with serving._listen_beside_others() as free:
             port = free.getsockname()[1]
     assert screen.getvalue() == f"{usual} is taken, so the service is on {port}.\n"
