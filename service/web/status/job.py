@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.model import Job
 from service.store import Store
-from service.web.acting import Acting
+from service.web.acting import BY_HAND, Acting
 from service.web.callers import is_job_id, note, note_made
 from service.web.content import Content
 from service.web.filters import read_index
@@ -18,9 +18,6 @@ from service.web.status.asking import wants_html
 from service.web.status.facts import Facts
 from service.web.status.jobs import PATH
 from service.web.status.pages import Pages, Visitor
-
-# A job is retried once from here, however often and from wherever it is pressed; the new job has a button of its own.
-_KEY = "page"
 
 
 class JobPage:
@@ -67,7 +64,7 @@ class JobPage:
                 done = await self._acting.cancel(job)
                 return done.job, "cancelling" if done.asked else "cancelled"
             case "retry":
-                created = await self._acting.retry(job, visitor.key, _KEY)
+                created = await self._acting.retry(job, visitor.key, BY_HAND)
                 return created.job, "repeated" if created.replayed else "retried"
             case "redeliver":
                 await self._acting.redeliver(job)

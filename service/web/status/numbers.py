@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.model import Source, State
-from service.store import Overview, Rejection
+from service.store import QUARTERS, Overview, Rejection
 from service.web.status.writing import coarse
 
 HOUR = 4  # quarters
+OVERDUE_MS = 300_000  # at which somebody should look
 _DAY_MS = 86_400_000
-_OVERDUE_MS = 300_000
 _FEW = 3  # jobs, of which nothing can be said in general
 _BAD = ("job.failed", "job.expired")
 _STATES = {f"job.{state}": state for state in State}
@@ -20,7 +20,7 @@ STEPS = ("submit", "resolve", "poll", "mirror", "notify")
 Course = tuple[int, ...]
 """Something per quarter of an hour of the last day, oldest first."""
 
-_NOTHING: Course = (0,) * 96
+_NOTHING: Course = (0,) * QUARTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def concerns(
 def overdue(overview: Overview, now: int) -> Iterator[Concern]:
     """Say which steps are far behind."""
     for step, ms in overdue_ms(overview, now).items():
-        if ms >= _OVERDUE_MS:
+        if ms >= OVERDUE_MS:
             yield Concern("overdue", None, f"The step {step} is {coarse(ms)} overdue; the oldest item is listed below.")
 
 

@@ -63,7 +63,7 @@ class Files:
         return Response(self._files[name], headers=headers, media_type=_TYPES[Path(name).suffix])
 
 
-def told(sentence: str) -> markupsafe.Markup:
+def with_code(sentence: str) -> markupsafe.Markup:
     """Return a sentence in which what stands in `backticks` is code."""
     return markupsafe.Markup(_CODE.sub(r"<code>\1</code>", str(markupsafe.escape(sentence))))  # noqa: S704 - escaped before
 
@@ -82,7 +82,7 @@ class Templates:
         )
         self._environment.globals |= {"static": files.address, "states": list(State)}
         self._environment.filters |= {
-            "told": told,
+            "with_code": with_code,
             "ago": writing.ago,
             "coarse": writing.coarse,
             "span": writing.span,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from service.web.status.numbers import HOUR
+
 STEP = 2  # of the 192 units of a day's width, for a quarter of an hour
 HEIGHT = 32
-_HOUR = 4
 
 
 def stacked(courses: Sequence[Sequence[int]]) -> list[str]:
@@ -22,7 +23,7 @@ def stacked(courses: Sequence[Sequence[int]]) -> list[str]:
 
 def in_words(course: Sequence[int]) -> str:
     """Return what a course shows: "120 in the last 24 h, 4 in the last hour"."""
-    return f"{sum(course)} in the last 24 h, {sum(course[-_HOUR:])} in the last hour"
+    return f"{sum(course)} in the last 24 h, {sum(course[-HOUR:])} in the last hour"
 
 
 def _path(course: Sequence[int], below: Sequence[int], most: int) -> str:

@@ -15,8 +15,8 @@ Owed = Sequence[tuple[Delivery, Sequence[DeliveryAttempt]]]
 class Moment:
     """Something that happened to a job at `at` (unix ms), `gap` ms after the one before.
 
-    `kind` is the event's type, or "told" and "untold" for attempts to deliver; `state` is the one it entered, if any;
-    `about` holds words that strangers may have written.
+    `kind` is the event's type, or "delivered" and "undelivered" for attempts to deliver; `state` is the one it entered,
+    if any; `about` holds words that strangers may have written.
     """
 
     at: int
@@ -41,7 +41,7 @@ def timeline(events: Sequence[Event], owed: Owed) -> list[Moment]:
     found = [_of_event(event) for event in events]
     found += [_of_attempt(delivery, attempt) for delivery, attempts in owed for attempt in attempts]
     # What a delivery tells is true before it is sent: events come first among what has the same millisecond.
-    ordered = sorted(found, key=lambda moment: (moment.at, moment.kind in ("told", "untold")))
+    ordered = sorted(found, key=lambda moment: (moment.at, moment.kind in ("delivered", "undelivered")))
     before = [None, *(moment.at for moment in ordered)]
     return [
         Moment(each.at, None if last is None else each.at - last, each.kind, each.state, each.title, each.about)
@@ -63,7 +63,7 @@ def _of_attempt(delivery: Delivery, attempt: DeliveryAttempt) -> Moment:
     if attempt.error:
         about += f": {attempt.error}"
     title = f"Caller told of job.{delivery.ended}" if taken else f"Caller not told of job.{delivery.ended}"
-    return Moment(attempt.at, None, "told" if taken else "untold", None, title, about)
+    return Moment(attempt.at, None, "delivered" if taken else "undelivered", None, title, about)
 
 
 def _by(event: Event, done: str) -> tuple[str, str]:
@@ -74,14 +74,14 @@ def _by(event: Event, done: str) -> tuple[str, str]:
 
 
 def _words(event: Event) -> str:
-    """Return the provider's status word and id, and the code and reason of an end, as far as they are told."""
-    told = {
+    """Return the provider's status word and id, and the code and reason of an end, as far as they are known."""
+    words = {
         "says": event.data.get("provider_status"),
         "id": event.data.get("provider_job_id"),
         "code": event.data.get("code"),
         "because": event.data.get("reason"),
     }
-    return " · ".join(f"{name} {value}" for name, value in told.items() if value)
+    return " · ".join(f"{name} {value}" for name, value in words.items() if value)
 
 
 def _queued(event: Event) -> tuple[str, str]:

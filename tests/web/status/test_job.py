@@ -24,6 +24,8 @@ from service.model import (
     VideoRequest,
 )
 from service.store import Created, NewJob, Reason, Receipt, Rejection
+from service.web.status import facts
+from service.web.views import receipt_text
 from tests.web.house import PUBLIC_URL, House, openrouter_body
 from tests.web.status import scenes
 from tests.web.status.browsing import Element, read, signed_in
@@ -55,6 +57,26 @@ def story(page: Element) -> list[str]:
 
 def waits(page: Element) -> str:
     return page.one(id="now").text
+
+
+async def test_what_a_callback_said_is_made_legible_once_however_often_it_is_looked_at(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_legible: list[bytes] = []
+
+    def counted(body: bytes, *, indent: int | None = None) -> str | None:
+        made_legible.append(body)
+        return receipt_text(body, indent=indent)
+
+    monkeypatch.setattr(facts, "receipt_text", counted)
+    job = await house.running()
+    async with signed_in(house) as browser:
+        for word in ("pending", "in_progress"):
+            await house.call_back(job, word)
+            for _ in range(3):
+                said = (await browser.see(path(job))).one(id="callbacks").text
+                assert f"video.generation.{word}" in said
+    assert len(made_legible) == 2
 
 
 # Every situation

@@ -248,14 +248,14 @@ async def test_a_search_that_stopped_says_so_and_goes_on_from_there(
 async def test_the_store_is_asked_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     find, asked = house.store.find, list[tuple[object, ...]]()
 
-    async def spied(tenant: str | None, wanted: Wanted, *, before_id: str | None, limit: int) -> Found:
-        asked.append((tenant, wanted, before_id, limit))
-        return await find(tenant, wanted, before_id=before_id, limit=limit)
+    async def spied(tenant: str | None, wanted: Wanted, *, before_id: str | None, limit: int, index: bool) -> Found:
+        asked.append((tenant, wanted, before_id, limit, index))
+        return await find(tenant, wanted, before_id=before_id, limit=limit, index=index)
 
     monkeypatch.setattr(house.store, "find", spied)
     async with signed_in(house) as browser:
         await browser.see(f"{PATH}?error=rate_limited&before={NOBODYS}")
-    assert asked == [("acme", Wanted(error=ErrorCode.RATE_LIMITED), NOBODYS, 50)]
+    assert asked == [("acme", Wanted(error=ErrorCode.RATE_LIMITED), NOBODYS, 50, True)]
 
 
 async def test_what_callers_write_stays_text(house: House) -> None:

@@ -183,6 +183,10 @@ document.addEventListener("click", async (event) => {
 });
 
 document.addEventListener("submit", (event) => {
-  // Once is enough; after the form was read, so that the pressed button's own value is sent.
-  setTimeout(() => event.target.querySelectorAll("button").forEach((button) => (button.disabled = true)));
+  // Once is enough while the answer may come; whoever stopped it, or comes back to the page, may press again.
+  const buttons = [...event.target.querySelectorAll("button")];
+  const usable = (yes) => buttons.forEach((button) => (button.disabled = !yes));
+  setTimeout(() => usable(false)); // after the form was read, so that the pressed button's own value is sent
+  setTimeout(() => usable(true), PATIENCE_MS);
+  addEventListener("pageshow", () => usable(true), { once: true });
 });
