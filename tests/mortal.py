@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs, outbound, storage
 from service.assembly import Service, Tuning, listen, open_service, serve, stop_on_signals
+from service.backoff import Backoff
 from service.config import Config
 from service.db import load_queries
 from service.errors import ReelkeeperError
@@ -36,6 +37,7 @@ from service.providers.llmgateway import LLMGateway
 from service.providers.openrouter import OpenRouter
 from service.store import Timing
 from service.workers import Rhythm, notifier
+from service.workers.submitter import Submitter
 from tests.clocks import FastClock
 
 _AGAIN_AFTER = 0.2  # s
@@ -49,10 +51,10 @@ _QUERIES = load_queries()
 class Life:
     """How the service lives, beside its settings.
 
-    `rate` and `since` make its clock, `submit_seconds` is how long a provider may take to answer a submission (None: as
-    long as its own file says). Dies where `point` says, and started again where the next of `then` says (None:
-    nowhere); `stubborn`, it is also started again when it ends by itself, as process managers do: its database or its
-    storage may have been out of order.
+    `rate` and `since` make its clock, `submit_seconds` is how long a provider may take to answer a submission and
+    `again_ms` after how long one is sent again that it turned away (None: as the service has it). Dies where `point`
+    says, and started again where the next of `then` says (None: nowhere); `stubborn`, it is also started again when it
+    ends by itself, as process managers do: its database or its storage may have been out of order.
     """
 
     port: int = 0
@@ -61,6 +63,7 @@ class Life:
     since: int = 0
     tuning: Tuning = field(default_factory=Tuning)
     submit_seconds: float | None = None
+    again_ms: int | None = None
     stubborn: bool = False
     then: tuple[str | None, ...] = ()
 
@@ -356,6 +359,8 @@ def _doomed(service: Service, name: str) -> Service:
 
 async def _live(life: Life) -> None:
     stop = stop_on_signals()
+    if life.again_ms is not None:
+        Submitter.turned_away = Backoff(life.again_ms, life.again_ms)
     if life.submit_seconds is not None:
         OpenRouter.submit_seconds = LLMGateway.submit_seconds = life.submit_seconds
     with listen("127.0.0.1", life.port) as listener:

@@ -19,7 +19,6 @@ from service.workers import About, Outcome, Pause
 from service.workers.asking import PacedProviders, about_job
 
 _RESERVE = 0.25  # of the provider's pace is left to polls and downloads: what is paid for goes before new spending
-_TURNED_AWAY = Backoff(first_ms=2_000, most_ms=300_000)
 
 
 class Submitter:
@@ -29,6 +28,7 @@ class Submitter:
     """
 
     name = "submit"
+    turned_away = Backoff(first_ms=2_000, most_ms=300_000)
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Submitter:
                 return Outcome("refused", error.code)
             case TurnedAway(reason, retry_after_ms):
                 self._providers.close_for(provider.name, retry_after_ms)
-                wait = max(retry_after_ms or 0, _TURNED_AWAY.delay_ms(item.attempt, self._chance))
+                wait = max(retry_after_ms or 0, self.turned_away.delay_ms(item.attempt, self._chance))
                 due_at = self._clock.now() + wait
                 await self._record(item, lambda: self._claims.turned_away(item, due_at, reason), turned_away=reason)
                 return Outcome("turned away", reason)

@@ -24,8 +24,9 @@ from tests.places import Door, Place, living, open_place, until
 from tests.receiver import Receiver
 
 _MANNERS = Manners(first_poll_ms=2_000, poll_every_ms=1_000, retention_ms=86_400_000, per_minute=6_000, burst=100)
-_LIFE = Life(tuning=Tuning(manners=_MANNERS))
+_LIFE = Life(tuning=Tuning(manners=_MANNERS), again_ms=1_000)
 _SPEED = 10.0  # of the sandbox, whose jobs take a fifth of a second
+_PATIENCE = 60  # seconds; the processors may have other things to do
 _TAKEN, _GONE = 204, 410  # what receivers answer
 
 
@@ -64,7 +65,7 @@ class Tenant:
             job = await self.job(job_id)
             return bool(job["state"] == state)
 
-        await until(there, 20)
+        await until(there, _PATIENCE)
 
     async def until_event(self, job_id: str, event: str) -> None:
         """Wait for something to happen to a job."""
@@ -73,7 +74,7 @@ class Tenant:
             answer = await self.http.get(f"/v1/jobs/{job_id}/events")
             return event in [each["type"] for each in answer.json()["data"]]
 
-        await until(there, 20)
+        await until(there, _PATIENCE)
 
     async def deliveries(self, job_id: str) -> list[dict[str, Any]]:
         """Return what was told about a job."""
@@ -87,7 +88,7 @@ class Tenant:
         async def given_up() -> bool:
             return [each["state"] for each in await self.deliveries(job_id)] == ["failed"]
 
-        await until(given_up, 20)
+        await until(given_up, _PATIENCE)
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ _LOOKS = Path(__file__).with_name("looks.js").read_text(encoding="utf-8")
 
 WIDE, PHONE = (1280, 900), (390, 844)  # CSS pixels
 
-_PATIENCE = 15_000  # ms; the processors may have other things to do
+_PATIENCE = 60_000  # ms; the processors may have other things to do
 expect.set_options(timeout=_PATIENCE)
 
 
