@@ -22,13 +22,16 @@ from service.model import (
     is_provider_job_id,
 )
 from service.providers import Cancels, Provider, Unanswered
-from service.store import Created, Deliveries, Store, retriable
-from service.web.creating import Creating, why_not_retriable
+from service.store import Created, Deliveries, Idempotency, Store, retriable
+from service.web.creating import Creating, fingerprint_of, why_not_retriable
 from service.web.refusals import RefusalError, invalid_request
 from service.web.views import Views
 
 OPERATION = "jobs.retry:{}"
 """What a retry of a job is called, by which calls are told apart."""
+
+BY_HAND = "by-hand"
+"""The idempotency key of every retry that people ask for: one job is repeated once, from whatever page or command."""
 
 PROVIDER_JOB_ID = "1 to 512 letters, digits or ._~:/- as the provider shows it, for example gen-1a2b3c"
 """What a provider's name for a job can be, in words that complete "must be …"."""
@@ -41,6 +44,11 @@ class Cancellation:
     job: Job
     asked: bool
     message: str
+
+
+def by_hand(job: Job) -> Idempotency:
+    """Return what makes one call of all retries of a job that people ask for."""
+    return Idempotency(BY_HAND, OPERATION.format(job.id), fingerprint_of({}))
 
 
 class Acting:
