@@ -15,7 +15,7 @@ from ulid import ULID
 
 from service.db import Row, Tx
 from service.model import ErrorCode, Job, State
-from service.store.transaction import dumps, job_from
+from service.store.transaction import job_from
 
 _MOST = 5_000  # jobs that are met in one call
 _SLACK_MS = 60_000  # a job's id is made a moment before the time that it is created at is noted
@@ -83,7 +83,7 @@ def find(tx: Tx, tenant: str | None, wanted: Wanted, *, before_id: str | None, l
         named = _named(text)
         if named is not None:
             from_id, below_id = max(from_id, named), min(below_id, named + _LAST)
-        elif rows := tx.all("jobs_at_providers", providers=dumps(_providers(tx)), provider_job_id=text):
+        elif rows := tx.all("jobs_at_providers", provider_job_id=text):
             return _found_among(tx, [row["id"] for row in rows], filters, below_id)
         else:
             return _find_words(tx, text, filters, below_id, before_id, limit)
@@ -171,10 +171,6 @@ def _between(wanted: Wanted, before_id: str | None) -> tuple[str, str]:
 def _first_id(at: int) -> str:
     stamp = min(max(at, 0), 2**48 - 1).to_bytes(6, "big")
     return f"job_{ULID.from_bytes(stamp + bytes(10))}".lower()
-
-
-def _providers(tx: Tx) -> list[str]:
-    return [row["provider"] for row in tx.all("providers")]
 
 
 def _walk(tx: Tx, filters: Mapping[str, object], most: int, *, own: bool) -> str:

@@ -21,8 +21,7 @@ WALKS = {  # queries that are meant to look at every row of something
     "under_way": "SCAN deliveries USING INDEX deliveries_by_lease",  # what is leased just now
     "models": "SCAN models",
     "unknown_words": "SCAN unknown_words",
-    "providers": "SCAN providers",  # of which there are a few, here and below
-    "expire_unserved": "SCAN providers",
+    "expire_unserved": "SCAN providers",  # of which there are a few, here and below
     "give_up_unserved": "SCAN providers",
     "count_rejections": "SCAN rejections",  # of which there are a thousand at most, here and below
     "any_artifact": "SCAN artifacts",  # as far as the first
@@ -129,6 +128,9 @@ async def test_every_query_finds_its_rows_by_an_index(tmp_path: Path) -> None:
     assert walks.keys() == WALKS.keys()
     assert all(step.startswith(WALKS[name]) for name, step in walks.items())
     assert plans["tenants_failing"] == ["SEARCH receivers USING INDEX receivers_in_trouble_by_name (receiver=?)"]
+    assert plans["to_redeliver"] == [
+        "SEARCH deliveries USING INDEX deliveries_to_redeliver (tenant=? AND receiver=? AND id>?)"
+    ]
     last = "SEARCH delivery_attempts USING PRIMARY KEY (delivery_id=?"
     assert [step for step in plans["last_attempts"] if "delivery_attempts" in step] == [
         f"{last} AND number=?)",

@@ -81,10 +81,5 @@ UPDATE search_progress SET indexed = (SELECT max(number) FROM searchable)
 SELECT 1 AS yes FROM (SELECT 1 FROM search WHERE search MATCH :words LIMIT 1 OFFSET :most - 1);
 
 -- jobs_at_providers --
--- The jobs that any of the :providers calls by this name.
-SELECT id FROM jobs
- WHERE provider IN (SELECT value FROM json_each(:providers)) AND provider_job_id = :provider_job_id;
-
--- providers --
--- Whose jobs there ever were.
-SELECT provider FROM providers;
+-- The jobs that any provider calls by this name.
+SELECT id FROM jobs WHERE provider IN (SELECT provider FROM providers) AND provider_job_id = :provider_job_id;
