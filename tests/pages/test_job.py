@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.async_api import Locator, Response, expect
 
 from tests.pages.conftest import Open
@@ -74,6 +75,38 @@ async def test_a_failed_job_is_retried_after_a_question(view: Window, studio: St
     # What was done is said once, and not by the address that somebody may pass on.
     await view.page.reload()
     await expect(view.page.get_by_text("This is the new job")).to_have_count(0)
+
+
+@pytest.mark.parametrize("how", ["comes back", "waits a while"])
+async def test_whoever_stopped_what_was_pressed_can_press_again(view: Window, tenant: Tenant, how: str) -> None:
+    job_id = await tenant.asked("fails", ends="failed")
+    await view.page.clock.install()
+    await view.open(f"/status/jobs/{job_id}")
+    view.forgive("net::ERR_ABORTED")
+    await view.page.route("**/retry", lambda route: route.abort("aborted"))
+    asking = await press(view, "Retry")
+    button = asking.get_by_role("button", name="Retry")
+    await button.click()
+    await expect(button).to_be_disabled()
+    if how == "comes back":
+        await view.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    else:
+        await view.page.clock.fast_forward(20_000)
+    await expect(button).to_be_enabled()
+    await view.page.unroute("**/retry")
+    await button.click()
+    await expect(view.page.get_by_text("This is the new job")).to_be_visible()
+
+
+async def test_the_state_of_a_job_is_announced_as_it_changes(view: Window, studio: Studio, tenant: Tenant) -> None:
+    async with studio.provider_away():
+        job_id = await tenant.ask()
+        await view.open(f"/status/jobs/{job_id}")
+        announced = view.page.get_by_label("How it is now").get_by_role("status")
+        await expect(announced).to_have_text("queued")
+        await announced.evaluate("(element) => { window.announced = element; }")
+    await expect(announced).to_have_text("completed")
+    assert await view.page.evaluate("window.announced.isConnected"), "else nothing is announced"
 
 
 async def test_to_leave_it_does_nothing(view: Window, tenant: Tenant) -> None:
