@@ -30,7 +30,7 @@ Row 2: the domain on top of it.
 
 Row 3: what moves; siblings do not know each other.
     workers/         __init__.py is the only loop; submitter, poller, mirror, notifier, eraser, models, sweeper,
-                     forgetter; crew: which of them a service has
+                     forgetter (both periodic); crew: which of them a service has
     web/             gate, which every request passes; three faces (jobs; openrouter and openai with their wire forms);
                      acting, what can be done with a job, for API and pages alike; content; status/, the pages of
                      operators; callbacks, and of those that are rejected: turnstile (the pace), diagnosis (why), tally

@@ -21,6 +21,7 @@ from service.workers.forgetter import Forgetter
 from service.workers.mirror import Examine, Mirror
 from service.workers.models import ModelLister
 from service.workers.notifier import Compose, Notifier
+from service.workers.periodic import Periodic
 from service.workers.poller import Poller
 from service.workers.submitter import DoubtResolver, Submitter
 from service.workers.sweeper import Sweeper
@@ -65,8 +66,8 @@ def build_workers(  # noqa: PLR0913 - every object that the steps need comes by 
             Notifier(store, deliveries, compose, telling, clock, chance, private_hosts=allowed_private_hosts),
             Eraser(erasures, storage, clock, chance),
             ModelLister(catalogue, listing, clock, chance),
-            Sweeper(storage, clock, chance, log),
-            Forgetter(statistics, clock, chance),
+            Periodic(Sweeper(storage, clock, log), clock, chance),
+            Periodic(Forgetter(statistics), clock, chance),
         )
     }
     for name, alone in PacedProviders(providers, clock).each().items():

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import httpx
 
-from service.backoff import spread_ms
+from service.backoff import DELIVERY_ATTEMPTS, DELIVERY_WAITS_MS, spread_ms
 from service.clock import Clock
 from service.errors import InterruptedWorkError, StoreUnavailableError
 from service.logs import redact
@@ -22,10 +22,6 @@ from service.workers.posting import Reply, post
 
 Compose = Callable[[Delivery, Job, int], tuple[Mapping[str, str], bytes]]
 """Returns headers and body of a delivery that is sent now (unix ms); raises SealError."""
-
-_S, _MIN, _H = 1_000, 60_000, 3_600_000
-WAITS_MS = (5 * _S, 1 * _MIN, 5 * _MIN, 30 * _MIN, 2 * _H, 5 * _H, 8 * _H, 12 * _H)
-"""How long to wait after each failed attempt but the last: nine attempts in 27 and a half hours."""
 
 _JITTER = 0.1
 _EACH = 4  # under way to one receiver
@@ -110,10 +106,11 @@ class Notifier:
         said = reply.error if reply.status is None else f"the answer was {reply.status}"
         if reply.status is not None and httpx.codes.is_success(reply.status):
             kept, name = await self._deliveries.delivered(delivery, attempt), "delivered"
-        elif reply.status == httpx.codes.GONE or delivery.attempt > len(WAITS_MS):
+        elif reply.status == httpx.codes.GONE or delivery.attempt >= DELIVERY_ATTEMPTS:
             kept, name = await self._deliveries.gave_up(delivery, attempt), "gave up"
         else:
-            wait_ms = max(spread_ms(WAITS_MS[delivery.attempt - 1], _JITTER, self._chance), reply.retry_after_ms or 0)
+            wait_ms = spread_ms(DELIVERY_WAITS_MS[delivery.attempt - 1], _JITTER, self._chance)
+            wait_ms = max(wait_ms, reply.retry_after_ms or 0)
             kept = await self._deliveries.try_again(delivery, attempt, self._clock.now() + wait_ms)
             name = "later"
         if not kept:

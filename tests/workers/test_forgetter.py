@@ -6,17 +6,18 @@ import random
 
 from service.errors import InterruptedWorkError, StoreUnavailableError
 from service.workers.forgetter import Forgetter
+from service.workers.periodic import Periodic
 from tests.workers.stage import Stage, told
 
 HOUR = 3_600_000
 
 
-def forgetter_of(stage: Stage) -> Forgetter:
+def forgetter_of(stage: Stage) -> Periodic:
     chance = random.Random(5)  # noqa: S311 - the same jitter in every run
-    return Forgetter(stage.world.statistics, stage.clock, chance)
+    return Periodic(Forgetter(stage.world.statistics), stage.clock, chance)
 
 
-async def outcomes(forgetter: Forgetter) -> list[str]:
+async def outcomes(forgetter: Periodic) -> list[str]:
     said = []
     for item in await forgetter.claim(4):
         assert await forgetter.claim(4) == []  # one round at a time

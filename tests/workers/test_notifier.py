@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 from structlog.typing import FilteringBoundLogger
 
-from service.backoff import spread_ms
+from service.backoff import DELIVERY_WAITS_MS, spread_ms
 from service.clock import SystemClock
 from service.errors import StoreUnavailableError
 from service.model import Delivery, DeliveryAttempt, DeliveryState, Face, Job, VideoRequest
@@ -28,7 +28,7 @@ from service.vault import Vault
 from service.web.deliveries import Composer
 from service.web.views import Views
 from service.workers import Worker
-from service.workers.notifier import _JITTER, WAITS_MS, Compose, Notifier
+from service.workers.notifier import _JITTER, Compose, Notifier
 from tests.servers import answer, free_ports
 from tests.store.world import TIMING, sure
 from tests.turns import until
@@ -282,10 +282,10 @@ async def test_whoever_never_answers_is_told_nine_times_in_more_than_a_day(post:
 @given(seed=st.integers())
 def test_no_jitter_makes_the_attempts_fewer_than_eight_or_their_time_shorter_than_a_day(seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - chance that repeats
-    waits = [spread_ms(wait, _JITTER, chance) for wait in WAITS_MS]
+    waits = [spread_ms(wait, _JITTER, chance) for wait in DELIVERY_WAITS_MS]
     assert len(waits) + 1 >= 8
     assert sum(waits) >= DAY
-    assert sum(wait * (1 - _JITTER) for wait in WAITS_MS) >= DAY
+    assert sum(wait * (1 - _JITTER) for wait in DELIVERY_WAITS_MS) >= DAY
     assert waits == sorted(waits)
 
 

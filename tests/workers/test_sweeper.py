@@ -7,6 +7,7 @@ import pytest
 
 from service.errors import InterruptedWorkError, StorageError
 from service.storage import Storage, Swept
+from service.workers.periodic import Periodic
 from service.workers.sweeper import Sweeper
 from tests.workers.stage import Stage, told
 
@@ -28,13 +29,13 @@ class Dusty(Storage):
         return answer
 
 
-def sweeper_of(stage: Stage, *answers: Swept | StorageError) -> tuple[Sweeper, Dusty]:
+def sweeper_of(stage: Stage, *answers: Swept | StorageError) -> tuple[Periodic, Dusty]:
     storage = Dusty(list(answers))
     chance = random.Random(5)  # noqa: S311 - the same jitter in every run
-    return Sweeper(storage, stage.clock, chance, stage._log), storage
+    return Periodic(Sweeper(storage, stage.clock, stage._log), stage.clock, chance), storage
 
 
-async def outcomes(sweeper: Sweeper) -> list[str]:
+async def outcomes(sweeper: Periodic) -> list[str]:
     said = []
     for item in await sweeper.claim(4):
         assert await sweeper.claim(4) == []  # one round at a time
