@@ -18,10 +18,9 @@ from service.outbound import Answer, ask, configured_client, reason
 from service.records import open_records
 from service.storage import Storage
 from service.vault import Vault
-from service.web.status.numbers import concerns, of_providers, of_the_last_day
+from service.web.status.numbers import OVERDUE_MS, concerns, of_providers, of_the_last_day
 
 _SECONDS = 15.0
-_OVERDUE_MS = 300_000
 _PARTS = {
     "callbacks_stopped": "callbacks",
     "callbacks_rejected": "callbacks",
@@ -83,7 +82,7 @@ class Wait:
 
 def course(waits: Sequence[Wait], concerned: Sequence[tuple[str, str]]) -> list[Finding]:
     """Return what the last day gives reason to say; `concerned` are kinds of concerns and their sentences."""
-    overdue = sorted((each for each in waits if each.overdue_ms >= _OVERDUE_MS), key=lambda each: -each.overdue_ms)
+    overdue = sorted((each for each in waits if each.overdue_ms >= OVERDUE_MS), key=lambda each: -each.overdue_ms)
     told = [
         f"{each.step}{f' at {each.provider}' if each.provider else ''} by {each.overdue_ms // 60_000} min ({each.job})"
         for each in overdue

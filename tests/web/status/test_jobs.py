@@ -304,9 +304,15 @@ async def test_whoever_is_not_signed_in_is_sent_to_sign_in_and_comes_back(house:
 async def test_times_before_the_clock_and_after_the_calendar_are_times(house: House) -> None:
     await made(house)
     async with signed_in(house) as browser:
-        for moment in ("0001-01-01", "9999-12-31T23:59:59-23:59", "1969-12-31T23:59:59Z"):
+        for moment, over in (
+            ("0001-01-01", True),
+            ("9999-12-31T23:59:59-23:59", False),
+            ("1969-12-31T23:59:59Z", True),
+        ):
             for name in ("created_after", "created_before"):
-                await browser.see(str(httpx.URL(PATH, params={name: moment})))
+                page = await browser.see(str(httpx.URL(PATH, params={name: moment})))
+                assert prompts(page) == (["a red kite"] if over is (name == "created_after") else [])
+                assert page.all("p", class_="wrong") == []
 
 
 async def test_the_page_tells_by_itself_of_a_job_that_comes(house: House) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import service.web.status
+from service.model import EVENTS, Source
 from tests.web.house import House
 from tests.web.status.browsing import read, signed_in
 
@@ -108,3 +109,24 @@ def test_no_template_has_style_or_script_of_its_own_or_lets_anything_unescaped()
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"\sstyle=|\son[a-z]+=|javascript:|<style|<script(?! src=)", text), path
         assert not re.search(r"\|\s*safe|autoescape|https?://", text), path
+
+
+def test_every_class_and_every_macro_is_used() -> None:
+    styles = "".join(path.read_text("utf-8") for path in sorted((FOLDER / "static").glob("*.css")))
+    bare = re.sub(r"\{[^{}]*\}", "", re.sub(r"/\*.*?\*/", "", styles, flags=re.DOTALL))
+    templates = {path.name: path.read_text("utf-8") for path in (FOLDER / "templates").iterdir()}
+    words = set(
+        re.findall(r"[\w-]+", " ".join([*templates.values(), (FOLDER / "static" / "live.js").read_text("utf-8")]))
+    )
+    made = {
+        *STATES,
+        *Source,
+        *(f"of-{state}" for state in STATES),
+        *(event.removeprefix("job.") for event in EVENTS),
+        "undelivered",
+    }
+    assert set(re.findall(r"\.([a-z][\w-]*)", bare)) - words - made == set()
+    for name, text in templates.items():
+        imported = re.findall(r"from \"_parts.html\" import (.*?) %}", text) if name != "_parts.html" else []
+        for each in [word for names in imported for word in names.split(", ")]:
+            assert f"{each}(" in text, (name, each)

@@ -203,6 +203,16 @@ async def test_hostile_names_stay_text(house: House) -> None:
         assert page.all("img") == []
 
 
+async def test_deliveries_and_storage_are_named_as_the_api_names_them(house: House) -> None:
+    await house.completed()
+    async with signed_in(house, operator=True) as browser:
+        page = await browser.see("/status")
+        status = (await browser.client.get("/status.json")).json()
+    shown = {each.one("dt").text: each.one("dd").text for each in page.one(id="deliveries").all("div")}
+    assert shown == {name: str(count) for name, count in status["deliveries"].items()}
+    assert [each.text for each in page.one(id="storage").all("dt")] == ["used", "files"]
+
+
 async def test_an_empty_service_says_so(house: House) -> None:
     async with signed_in(house, operator=True) as browser:
         page = await browser.see("/status")
