@@ -5,6 +5,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+_S, _MIN, _H = 1_000, 60_000, 3_600_000
+DELIVERY_WAITS_MS = (5 * _S, 1 * _MIN, 5 * _MIN, 30 * _MIN, 2 * _H, 5 * _H, 8 * _H, 12 * _H)
+"""How long to wait after each failed attempt at a delivery but the last."""
+
+DELIVERY_ATTEMPTS = len(DELIVERY_WAITS_MS) + 1
+DELIVERY_HOURS = round(sum(DELIVERY_WAITS_MS) / _H)
+"""About how long all attempts at a delivery take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:

@@ -108,7 +108,7 @@ class Desk(Protocol):
         ...
 
     async def redeliver_all(self, receiver: str, tenant: str | None) -> View:
-        """Owe a receiver again all that was given up; return how much that is."""
+        """Send all again that a receiver did not take; return how much that is."""
         ...
 
     async def keys(self) -> list[View]:
@@ -132,3 +132,12 @@ def no_job(job_id: str, where: str) -> DeskError:
 def no_key(key_id: str, where: str) -> DeskError:
     """Return what is said of an API key that is not there."""
     return DeskError(f"there is no key {key_id} {where}; `reelkeeper keys list` shows them", "key_not_found")
+
+
+def no_receiver(receiver: str, where: str) -> DeskError:
+    """Return what is said of a receiver that is not there."""
+    return DeskError(
+        f"there is no receiver {receiver} {where}; name it as `reelkeeper receivers list` shows it, for example "
+        "https://hooks.example.com:443, and with --tenant say whose it is",
+        "receiver_not_found",
+    )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from service.clock import Clock
-from service.commands.desk import DeskError, Page, Search, View, no_job, no_key
+from service.commands.desk import DeskError, Page, Search, View, no_job, no_key, no_receiver
 from service.model import Job
 from service.records import Records
 from service.store import Created, OutOfCredits, Wanted
@@ -15,7 +15,7 @@ from service.web.acting import Acting
 from service.web.callers import is_job_id
 from service.web.creating import Creating, why_not_retriable
 from service.web.keys import KeyBody, create_key, key_view, revoke_key
-from service.web.receivers import receiver_meant, receiver_view, redeliver_all, tenant_meant
+from service.web.receivers import receiver_meant, receiver_view, redeliver_all, redelivery_view, tenant_meant
 from service.web.refusals import RefusalError
 from service.web.rejections import rejection_view
 from service.web.views import Views
@@ -131,12 +131,15 @@ class LocalDesk:
         return [receiver_view(each) for each in found[:limit]], len(found) > limit
 
     async def redeliver_all(self, receiver: str, tenant: str | None) -> View:
-        """Owe a receiver again all that was given up; return how much that is."""
+        """Send all again that a receiver did not take; return how much that is."""
         receiver = receiver_meant(receiver)
-        with _refusals(receiver):
-            tenant = tenant or await tenant_meant(self._records.deliveries, receiver)
-            redelivered = await redeliver_all(self._records.deliveries, tenant, receiver)
-        return {"object": "redelivery", "tenant": tenant, "receiver": receiver, "redelivered": redelivered}
+        try:
+            with _refusals(receiver):
+                tenant = tenant or await tenant_meant(self._records.deliveries, receiver)
+                done = await redeliver_all(self._records.deliveries, tenant, receiver)
+        except DeskError as error:
+            raise no_receiver(receiver, self.where) if error.code == "receiver_not_found" else error from None
+        return redelivery_view(tenant, receiver, done)
 
     async def keys(self) -> list[View]:
         """Return every API key, oldest first, without the keys themselves."""

@@ -67,7 +67,8 @@ def receivers_redeliver(
 
     A terminal is asked first, a script is not.
     """
-    confirm(f"All that was given up at {plain(receiver)} will be sent again.", yes=yes)
+    what = "All that was given up, or waits after a failed attempt,"
+    confirm(f"{what} will be sent to {plain(receiver)} again, at once and under the same ids.", yes=yes)
 
     async def run(desk: Desk) -> View:
         with Busy(err, f"redelivering to {plain(receiver)}"):
@@ -78,4 +79,5 @@ def receivers_redeliver(
         print_json(out, done)
     else:
         messages = "1 message is" if done["redelivered"] == 1 else f"{done['redelivered']:,} messages are"
-        typer.echo(f"{messages} owed to {plain(done['receiver'])} again (tenant {plain(done['tenant'])})")
+        which = f"{done['given_up']:,} given up before, {done['waiting']:,} waiting after a failed attempt"
+        typer.echo(f"{messages} owed to {plain(done['receiver'])} again (tenant {plain(done['tenant'])}): {which}")

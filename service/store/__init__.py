@@ -24,7 +24,7 @@ from service.store.accepting import (
 from service.store.backups import Backups, Restoration
 from service.store.catalogue import Catalogue
 from service.store.claims import Claims
-from service.store.deliveries import Deliveries, FailingReceiver
+from service.store.deliveries import Deliveries, FailingReceiver, Redelivery
 from service.store.eras import Eras
 from service.store.erasures import Erasure, Erasures
 from service.store.finding import Found, Wanted
@@ -68,6 +68,7 @@ __all__ = [
     "RateLimited",
     "Reason",
     "Receipt",
+    "Redelivery",
     "Rejection",
     "Rejections",
     "Restoration",

@@ -19,6 +19,7 @@ _AT_ONCE = 500  # that are owed again in one transaction: nobody waits long for 
 class FailingReceiver:
     """A receiver that did not take something: `failed` messages were given up, `pending` are still tried.
 
+    Of these `waiting` have their next attempt still to come, after one that failed.
     `last_*` are of its last attempt that failed: an HTTP status, or an error when no answer came.
     """
 
@@ -26,9 +27,23 @@ class FailingReceiver:
     receiver: str  # scheme, host and port
     failed: int
     pending: int
+    waiting: int
     last_error: str | None
     last_status: int | None
     last_at: int | None  # unix ms
+
+
+@dataclass(frozen=True, slots=True)
+class Redelivery:
+    """How many messages are owed again that were `given_up`, and are due at once that were `waiting`."""
+
+    given_up: int
+    waiting: int
+
+    @property
+    def redelivered(self) -> int:
+        """How many that are together."""
+        return self.given_up + self.waiting
 
 
 class Deliveries:
@@ -137,7 +152,7 @@ class Deliveries:
     # Operators
 
     async def failing(self, tenant: str | None = None, *, limit: int = 20) -> list[FailingReceiver]:
-        """List receivers that messages were given up for, or that did not take their last one, newest trouble first."""
+        """List receivers that did not take something, given up or tried again, newest trouble first."""
         query = "failing" if tenant is None else "tenant_failing"
         rows = await self._ledger.db.read(lambda tx: tx.all(query, tenant=tenant, limit=limit))
         return [FailingReceiver(**row) for row in rows]
@@ -164,25 +179,26 @@ class Deliveries:
         wanted = {"tenant": tenant, "receiver": receiver, "before_id": before_id, "limit": limit}
         return [_delivery(row) for row in await self._ledger.db.read(lambda tx: tx.all("failed", **wanted))]
 
-    async def redeliver_all(self, tenant: str, receiver: str) -> int:
-        """Send all that was given up for a receiver once more, from the first attempt on; return how many that is.
+    async def redeliver_all(self, tenant: str, receiver: str) -> Redelivery:
+        """Send all once more that was given up for a receiver or waits after a failed attempt; return how much that is.
 
-        Some at a time, in the order of their ids: what is given up again meanwhile is not sent twice.
+        What is on its way stays. Some at a time, in the order of ids: what fails again meanwhile is not sent twice.
         """
-        redelivered, after_id = 0, ""
+        states, after_id = Counter[str](), ""
         while True:
 
             def work(tx: Transaction, after_id: str = after_id) -> list[Row]:
                 wanted = {"tenant": tenant, "receiver": receiver, "after_id": after_id}
-                rows = tx.all("redeliver_failed", **wanted, limit=_AT_ONCE, now=tx.now)
+                rows = tx.all("to_redeliver", **wanted, limit=_AT_ONCE)
+                tx.do("redeliver_all", ids=dumps([row["id"] for row in rows]), now=tx.now)
                 tx.moved |= {State(row["ended"]) for row in rows}  # whoever sends it is woken by the ends of jobs
                 return rows
 
             rows = await self._ledger.write(work)
-            redelivered += len(rows)
+            states.update(row["state"] for row in rows)
             if len(rows) < _AT_ONCE:
-                return redelivered
-            after_id = max(row["id"] for row in rows)
+                return Redelivery(given_up=states[DeliveryState.FAILED], waiting=states[DeliveryState.PENDING])
+            after_id = rows[-1]["id"]
 
 
 def _places(tx: Transaction, limit: int, each: int) -> Counter[tuple[str, str]]:

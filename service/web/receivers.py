@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.model import Problem
-from service.store import Deliveries, FailingReceiver, receiver_of
+from service.store import Deliveries, FailingReceiver, Redelivery, receiver_of
 from service.web.answers import JSONResponse
 from service.web.body import BODY_SECONDS, parse_object, read_body, require_json
 from service.web.callers import Callers, note
@@ -56,6 +56,18 @@ def receiver_view(failing: FailingReceiver) -> dict[str, Any]:
     }
 
 
+def redelivery_view(tenant: str | None, receiver: str, done: Redelivery) -> dict[str, Any]:
+    """Return what callers see of what a receiver is told once more."""
+    return {
+        "object": "redelivery",
+        "tenant": tenant,
+        "receiver": receiver,
+        "redelivered": done.redelivered,
+        "given_up": done.given_up,
+        "waiting": done.waiting,
+    }
+
+
 class Receivers:
     """Shows failing receivers and tells them all once more: callers their own, operators everybody's."""
 
@@ -72,9 +84,9 @@ class Receivers:
         return JSONResponse({"object": "list", "data": data, "has_more": len(found) > limit})
 
     async def redeliver(self, request: Request) -> Response:
-        """Owe a receiver again all that was given up: 200 with how many.
+        """Owe a receiver again all that was given up, and now what waits after a failed attempt: 200 with how many.
 
-        What is pending stays as it is, so a call that is made twice sends nothing twice, and brings 0.
+        What is due or on its way stays as it is, so a call that is made twice sends nothing twice, and brings 0.
         """
         caller = await self._callers.caller(request)
         require_json(request)
@@ -89,11 +101,9 @@ class Receivers:
             tenant = wanted.tenant or await tenant_meant(self._deliveries, receiver) or caller.tenant
         else:
             tenant = caller.tenant if wanted.tenant in (None, caller.tenant) else None
-        redelivered = await redeliver_all(self._deliveries, tenant, receiver)
-        note(request, redelivered=str(redelivered))
-        return JSONResponse(
-            {"object": "redelivery", "tenant": tenant, "receiver": receiver, "redelivered": redelivered}
-        )
+        done = await redeliver_all(self._deliveries, tenant, receiver)
+        note(request, redelivered=str(done.redelivered))
+        return JSONResponse(redelivery_view(tenant, receiver, done))
 
 
 async def tenant_meant(deliveries: Deliveries, receiver: str) -> str | None:
@@ -108,8 +118,8 @@ async def tenant_meant(deliveries: Deliveries, receiver: str) -> str | None:
     return tenants[0] if tenants else None
 
 
-async def redeliver_all(deliveries: Deliveries, tenant: str | None, receiver: str) -> int:
-    """Owe all that was given up at a tenant's receiver again; return how many. Raises RefusalError (404).
+async def redeliver_all(deliveries: Deliveries, tenant: str | None, receiver: str) -> Redelivery:
+    """Send all again that a tenant's receiver did not take; return how many that are. Raises RefusalError (404).
 
     A `tenant` of None has no receivers.
     """

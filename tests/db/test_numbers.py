@@ -94,6 +94,7 @@ def fill(path: Path) -> None:
                     "deliveries",
                     id=f"evt_{job_id}",
                     state=became,
+                    attempt=1,
                     due_at=at if became == "pending" else None,
                     job_id=job_id,
                     tenant=tenant,
@@ -155,6 +156,10 @@ async def test_receivers_that_failed_before_are_told_with_their_last_failure(wor
         " WHERE tenant = 'acme' AND status = 500"
     )
     assert (failing["acme"].last_at, failing["acme"].last_status) == (last["at"], 500)
+    for each in failing.values():
+        assert each.waiting == each.pending > 0
+        done = await world.deliveries.redeliver_all(each.tenant, each.receiver)
+        assert (done.given_up, done.waiting) == (each.failed, each.waiting)
 
 
 async def test_jobs_that_wait_are_found_by_their_provider(world: World) -> None:

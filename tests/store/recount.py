@@ -58,7 +58,7 @@ def kept(world: World) -> Numbers:
         for table, (key, numbers, _) in _COUNTED.items()
     }
     found["kept_times"] = _read(world, "SELECT tenant, hour, provider, bucket, jobs FROM kept_times", 1)
-    found["receivers"] = _read(world, "SELECT tenant, receiver, failed, pending FROM receivers", 2)
+    found["receivers"] = _read(world, "SELECT tenant, receiver, failed, pending, waiting, untaken FROM receivers", 4)
     return found
 
 
@@ -81,8 +81,14 @@ def counted(world: World) -> Numbers:
     found["kept_times"] = times
     found["receivers"] = _read(
         world,
-        "SELECT tenant, receiver, sum(state = 'failed'), sum(state = 'pending') FROM deliveries GROUP BY 1, 2",
-        2,
+        """SELECT tenant, receiver, sum(state = 'failed'), sum(state = 'pending'),
+                  sum(state = 'pending' AND lease IS NULL AND attempt > 0),
+                  sum(state = 'pending' AND EXISTS (
+                      SELECT 1 FROM delivery_attempts AS last
+                       WHERE delivery_id = deliveries.id AND (status IS NULL OR status NOT BETWEEN 200 AND 299)
+                         AND number = (SELECT max(number) FROM delivery_attempts WHERE delivery_id = last.delivery_id)))
+             FROM deliveries GROUP BY 1, 2""",
+        4,
     )
     return found
 

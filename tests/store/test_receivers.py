@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.model import FINAL, Delivery, DeliveryAttempt, DeliveryState, VideoRequest
-from service.store import FailingReceiver, NewJob, deliveries
+from service.store import FailingReceiver, NewJob, Redelivery, deliveries
 from tests.store.world import World, sure
 
 RECEIVER = "https://caller.example:443"
@@ -49,11 +49,11 @@ async def test_a_receiver_fails_from_the_first_attempt_that_it_did_not_take(worl
     [first] = await owed(world)
     await world.deliveries.try_again(first, SILENCE, world.clock.now())
     assert await world.deliveries.failing("acme") == [
-        FailingReceiver("acme", RECEIVER, 0, 1, last_error="no answer", last_status=None, last_at=2_000)
+        FailingReceiver("acme", RECEIVER, 0, 1, 1, last_error="no answer", last_status=None, last_at=2_000)
     ]
     [first] = await world.deliveries.claim(9, each=9)
     await world.deliveries.gave_up(first, REFUSAL)
-    assert await world.deliveries.failing() == [FailingReceiver("acme", RECEIVER, 1, 0, None, 500, 1_000)]
+    assert await world.deliveries.failing() == [FailingReceiver("acme", RECEIVER, 1, 0, 0, None, 500, 1_000)]
 
 
 async def test_a_receiver_that_takes_messages_again_fails_as_long_as_some_are_given_up(world: World) -> None:
@@ -62,8 +62,9 @@ async def test_a_receiver_that_takes_messages_again_fails_as_long_as_some_are_gi
     await world.deliveries.delivered(second, THANKS)
     [failing] = await world.deliveries.failing()
     assert (failing.failed, failing.pending) == (1, 0)
-    assert await world.deliveries.redeliver_all("acme", RECEIVER) == 1
-    assert await world.deliveries.failing() == []
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == Redelivery(given_up=1, waiting=0)
+    [failing] = await world.deliveries.failing()
+    assert (failing.failed, failing.pending, failing.waiting) == (0, 1, 0), "it has not taken it yet"
     [first] = await world.deliveries.claim(9, each=9)
     await world.deliveries.delivered(first, THANKS)
     assert await world.deliveries.failing() == []
@@ -95,9 +96,9 @@ async def test_all_that_was_given_up_for_a_receiver_is_owed_again(world: World) 
     await given_up(world, tenant="umbrella")
     await given_up(world, receiver="https://elsewhere.example:443")
     world.announced.clear()
-    assert await world.deliveries.redeliver_all("acme", RECEIVER) == 3
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == Redelivery(given_up=3, waiting=0)
     assert set(world.announced) & FINAL, "nobody is woken"
-    assert await world.deliveries.redeliver_all("acme", RECEIVER) == 0
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == Redelivery(0, 0)
     again = await world.deliveries.claim(100, each=100)
     assert sorted(each.id for each in again) == ids
     assert {each.attempt for each in again} == {1}
@@ -108,9 +109,70 @@ async def test_all_that_was_given_up_for_a_receiver_is_owed_again(world: World) 
     }
 
 
+async def test_what_waits_after_a_failed_attempt_is_due_at_once_from_the_first_attempt_on(world: World) -> None:
+    waiting = await owed(world, 3)
+    for number, each in enumerate(waiting):
+        await world.deliveries.try_again(each, REFUSAL, world.clock.now() + (number + 1) * 3_600_000)
+    elsewhere = await owed(world, receiver="https://elsewhere.example:443")
+    await world.deliveries.try_again(elsewhere[0], REFUSAL, world.clock.now() + 3_600_000)
+    [lost] = await given_up(world)
+    assert await world.deliveries.claim(100, each=100) == []
+    world.announced.clear()
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == Redelivery(given_up=1, waiting=3)
+    assert set(world.announced) & FINAL, "nobody is woken"
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == Redelivery(0, 0)
+    again = await world.deliveries.claim(100, each=100)
+    assert {each.id for each in again} == {lost, *(each.id for each in waiting)}
+    assert {each.attempt for each in again} == {1}
+
+
+async def test_what_is_on_its_way_or_was_not_tried_yet_or_was_taken_is_not_sent_twice(world: World) -> None:
+    under_way, taken, tried = await owed(world, 3)
+    await world.deliveries.delivered(taken, THANKS)
+    await world.deliveries.try_again(tried, REFUSAL, world.clock.now() + 5)
+    world.clock.advance(5)
+    [tried] = await world.deliveries.claim(100, each=100)  # its second attempt is on its way
+    new = NewJob("acme", "alpha", VideoRequest(model="m", prompt="a fox"), notify_url=f"{RECEIVER}/hook")
+    untried = sure(await world.store.cancel((await world.create(new)).id))
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == Redelivery(0, 0)
+    assert [each.job_id for each in await world.deliveries.claim(100, each=100)] == [untried.id]
+    for each in (under_way, tried):
+        assert await world.deliveries.renew(each), "its lease is kept"
+
+
+async def test_a_receiver_fails_until_it_took_all_that_it_did_not_take_once(world: World) -> None:
+    messages = await owed(world, 4)
+    for each in messages[1:]:
+        await world.deliveries.try_again(each, REFUSAL, world.clock.now() + 3_600_000)
+    await world.deliveries.delivered(messages[0], THANKS)
+
+    async def figures() -> list[tuple[int, int, int]]:
+        return [(each.failed, each.pending, each.waiting) for each in await world.deliveries.failing("acme")]
+
+    assert await figures() == [(0, 3, 3)]
+    assert await world.deliveries.redeliver(messages[1].job_id)
+    [again] = await world.deliveries.claim(100, each=100)
+    assert await figures() == [(0, 3, 2)]
+    await world.deliveries.delivered(again, THANKS)
+    assert await figures() == [(0, 2, 2)], "one was taken, and two wait"
+    await world.deliveries.redeliver_all("acme", RECEIVER)
+    assert await figures() == [(0, 2, 0)]
+    first, second = await world.deliveries.claim(100, each=100)
+    await world.deliveries.delivered(first, THANKS)
+    assert await figures() == [(0, 1, 0)], "one was taken, and one is on its way"
+    await world.deliveries.delivered(second, THANKS)
+    assert await figures() == []
+    assert await world.deliveries.redeliver(messages[0].job_id)
+    assert await figures() == [], "it took this one before"
+
+
 async def test_many_are_owed_again_some_at_a_time_and_none_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliveries, "_AT_ONCE", 2)
-    await given_up(world, 5)
+    for number, each in enumerate(await owed(world, 5)):
+        if number % 2:
+            await world.deliveries.gave_up(each, REFUSAL)
+        else:
+            await world.deliveries.try_again(each, REFUSAL, world.clock.now() + 3_600_000)
     transactions = 0
     write = world.ledger.write
 
@@ -118,13 +180,14 @@ async def test_many_are_owed_again_some_at_a_time_and_none_twice(world: World, m
         nonlocal transactions
         transactions += 1
         done = await write(work)
-        if transactions == 1:  # a receiver that says 410 at once
-            for each in await world.deliveries.claim(1, each=1):
-                await world.deliveries.gave_up(each, REFUSAL)
+        if transactions == 1:  # a receiver that says 410 at once, and one that is down again
+            first, second = await world.deliveries.claim(100, each=2)
+            await world.deliveries.gave_up(first, REFUSAL)
+            await world.deliveries.try_again(second, REFUSAL, world.clock.now() + 3_600_000)
         return done
 
     monkeypatch.setattr(world.ledger, "write", counted)
-    assert await world.deliveries.redeliver_all("acme", RECEIVER) == 5
+    assert await world.deliveries.redeliver_all("acme", RECEIVER) == Redelivery(given_up=2, waiting=3)
     assert transactions >= 3
 
 

@@ -226,9 +226,20 @@ SELECT tenant, state, count(*) FROM deliveries GROUP BY tenant, state;
 INSERT INTO delivery_counts (tenant, state, deliveries)
 SELECT '', state, sum(deliveries) FROM delivery_counts GROUP BY state;
 
--- The same of each receiver, and what its last attempt that failed was answered with.
+-- Whether the last attempt failed, of what was not delivered: it stays so while it is sent once more.
+ALTER TABLE deliveries ADD COLUMN untaken INTEGER NOT NULL DEFAULT 0 CHECK (untaken IN (0, 1));
+
+UPDATE deliveries SET untaken = 1
+ WHERE state <> 'delivered'
+   AND (SELECT status IS NULL OR status NOT BETWEEN 200 AND 299 FROM delivery_attempts
+         WHERE delivery_id = deliveries.id ORDER BY number DESC LIMIT 1);
+
+-- The same of each receiver, and what its last attempt that failed was answered with. Of what is pending, `waiting`
+-- counts what has its next attempt still to come, after one that failed, and `untaken` also what is on its way again.
 ALTER TABLE receivers ADD COLUMN failed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE receivers ADD COLUMN pending INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE receivers ADD COLUMN waiting INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE receivers ADD COLUMN untaken INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE receivers ADD COLUMN last_at INTEGER;
 ALTER TABLE receivers ADD COLUMN last_status INTEGER;
 ALTER TABLE receivers ADD COLUMN last_error TEXT;
@@ -238,6 +249,12 @@ UPDATE receivers
                   WHERE tenant = receivers.tenant AND receiver = receivers.receiver AND state = 'failed'),
        pending = (SELECT count(*) FROM deliveries
                    WHERE tenant = receivers.tenant AND receiver = receivers.receiver AND state = 'pending'),
+       waiting = (SELECT count(*) FROM deliveries
+                   WHERE tenant = receivers.tenant AND receiver = receivers.receiver
+                     AND state = 'pending' AND lease IS NULL AND attempt > 0),
+       untaken = (SELECT count(*) FROM deliveries
+                   WHERE tenant = receivers.tenant AND receiver = receivers.receiver
+                     AND state = 'pending' AND untaken = 1),
        (last_at, last_status, last_error) = (
            SELECT at, status, delivery_attempts.error FROM deliveries CROSS JOIN delivery_attempts ON delivery_id = id
             WHERE tenant = receivers.tenant AND receiver = receivers.receiver
@@ -245,13 +262,12 @@ UPDATE receivers
             ORDER BY at DESC LIMIT 1);
 
 CREATE INDEX receivers_by_first_due ON receivers (due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX receivers_in_trouble ON receivers (last_at)
- WHERE failed > 0 OR (healthy = 0 AND last_at IS NOT NULL);
-CREATE INDEX receivers_in_trouble_by_tenant ON receivers (tenant, last_at)
- WHERE failed > 0 OR (healthy = 0 AND last_at IS NOT NULL);
-CREATE INDEX receivers_in_trouble_by_name ON receivers (receiver, tenant)
- WHERE failed > 0 OR (healthy = 0 AND last_at IS NOT NULL);
+CREATE INDEX receivers_in_trouble ON receivers (last_at) WHERE failed > 0 OR untaken > 0;
+CREATE INDEX receivers_in_trouble_by_tenant ON receivers (tenant, last_at) WHERE failed > 0 OR untaken > 0;
+CREATE INDEX receivers_in_trouble_by_name ON receivers (receiver, tenant) WHERE failed > 0 OR untaken > 0;
 CREATE INDEX deliveries_failed_by_tenant ON deliveries (tenant, receiver, id) WHERE state = 'failed';
+CREATE INDEX deliveries_to_redeliver ON deliveries (tenant, receiver, id)
+ WHERE state = 'failed' OR (state = 'pending' AND lease IS NULL AND attempt > 0);
 
 DROP TRIGGER deliveries_have_a_receiver;
 CREATE TRIGGER deliveries_have_a_receiver AFTER INSERT ON deliveries
@@ -259,19 +275,26 @@ BEGIN
     INSERT INTO receivers (tenant, receiver) VALUES (NEW.tenant, NEW.receiver) ON CONFLICT DO NOTHING;
     UPDATE receivers
        SET due_at = (SELECT min(due_at) FROM deliveries WHERE tenant = NEW.tenant AND receiver = NEW.receiver),
-           failed = failed + (NEW.state = 'failed'), pending = pending + (NEW.state = 'pending')
+           failed = failed + (NEW.state = 'failed'),
+           pending = pending + (NEW.state = 'pending'),
+           waiting = waiting + (NEW.state = 'pending' AND NEW.lease IS NULL AND NEW.attempt > 0),
+           untaken = untaken + (NEW.state = 'pending' AND NEW.untaken = 1)
      WHERE tenant = NEW.tenant AND receiver = NEW.receiver;
     INSERT INTO delivery_counts (tenant, state, deliveries) VALUES (NEW.tenant, NEW.state, 1), ('', NEW.state, 1)
         ON CONFLICT (tenant, state) DO UPDATE SET deliveries = deliveries + 1;
 END;
 
 DROP TRIGGER deliveries_move_their_receiver;
-CREATE TRIGGER deliveries_move_their_receiver AFTER UPDATE OF state, due_at ON deliveries
+CREATE TRIGGER deliveries_move_their_receiver AFTER UPDATE OF state, attempt, due_at, lease, untaken ON deliveries
 BEGIN
     UPDATE receivers
        SET due_at = (SELECT min(due_at) FROM deliveries WHERE tenant = NEW.tenant AND receiver = NEW.receiver),
            failed = failed + (NEW.state = 'failed') - (OLD.state = 'failed'),
-           pending = pending + (NEW.state = 'pending') - (OLD.state = 'pending')
+           pending = pending + (NEW.state = 'pending') - (OLD.state = 'pending'),
+           waiting = waiting + (NEW.state = 'pending' AND NEW.lease IS NULL AND NEW.attempt > 0)
+                             - (OLD.state = 'pending' AND OLD.lease IS NULL AND OLD.attempt > 0),
+           untaken = untaken + (NEW.state = 'pending' AND NEW.untaken = 1)
+                             - (OLD.state = 'pending' AND OLD.untaken = 1)
      WHERE tenant = NEW.tenant AND receiver = NEW.receiver;
 END;
 
@@ -287,7 +310,10 @@ CREATE TRIGGER deliveries_take_their_receiver_along AFTER DELETE ON deliveries
 BEGIN
     UPDATE receivers
        SET due_at = (SELECT min(due_at) FROM deliveries WHERE tenant = OLD.tenant AND receiver = OLD.receiver),
-           failed = failed - (OLD.state = 'failed'), pending = pending - (OLD.state = 'pending')
+           failed = failed - (OLD.state = 'failed'),
+           pending = pending - (OLD.state = 'pending'),
+           waiting = waiting - (OLD.state = 'pending' AND OLD.lease IS NULL AND OLD.attempt > 0),
+           untaken = untaken - (OLD.state = 'pending' AND OLD.untaken = 1)
      WHERE tenant = OLD.tenant AND receiver = OLD.receiver;
     DELETE FROM receivers
      WHERE tenant = OLD.tenant AND receiver = OLD.receiver

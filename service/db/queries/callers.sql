@@ -140,26 +140,27 @@ UPDATE receivers SET healthy = 0, last_at = :at, last_status = :status, last_err
  WHERE (tenant, receiver) = (SELECT tenant, receiver FROM deliveries WHERE id = :id);
 
 -- failing --
--- Receivers that did not take something, or their last message, those first whose last failure is the newest.
-SELECT tenant, receiver, failed, pending, last_error, last_status, last_at FROM receivers
- WHERE failed > 0 OR (healthy = 0 AND last_at IS NOT NULL)
+-- Receivers that did not take something: it was given up, or is tried again. Those first whose last failure is the
+-- newest.
+SELECT tenant, receiver, failed, pending, waiting, last_error, last_status, last_at FROM receivers
+ WHERE failed > 0 OR untaken > 0
  ORDER BY last_at DESC, tenant, receiver LIMIT :limit;
 
 -- tenant_failing --
 -- The same of one tenant.
-SELECT tenant, receiver, failed, pending, last_error, last_status, last_at FROM receivers
- WHERE tenant = :tenant AND (failed > 0 OR (healthy = 0 AND last_at IS NOT NULL))
+SELECT tenant, receiver, failed, pending, waiting, last_error, last_status, last_at FROM receivers
+ WHERE tenant = :tenant AND (failed > 0 OR untaken > 0)
  ORDER BY last_at DESC, receiver LIMIT :limit;
 
 -- receiver --
 -- How one receiver of a tenant does, whether it fails or not.
-SELECT tenant, receiver, failed, pending, last_error, last_status, last_at FROM receivers
+SELECT tenant, receiver, failed, pending, waiting, last_error, last_status, last_at FROM receivers
  WHERE tenant = :tenant AND receiver = :receiver;
 
 -- tenants_failing --
--- The tenants whose receiver of this name did not take something, or its last message.
+-- The tenants whose receiver of this name did not take something.
 SELECT tenant FROM receivers
- WHERE receiver = :receiver AND (failed > 0 OR (healthy = 0 AND last_at IS NOT NULL))
+ WHERE receiver = :receiver AND (failed > 0 OR untaken > 0)
  ORDER BY tenant LIMIT :limit;
 
 -- later --
@@ -191,13 +192,15 @@ UPDATE deliveries SET leased_until = :until, due_at = :until WHERE id = :id AND 
 
 -- end_delivery --
 -- The receiver has it, or it was given up; :state says which.
-UPDATE deliveries SET state = :state, lease = NULL, leased_until = NULL, due_at = NULL, finished_at = :now
+UPDATE deliveries
+   SET state = :state, untaken = (:state = 'failed'), lease = NULL, leased_until = NULL, due_at = NULL,
+       finished_at = :now
  WHERE id = :id AND state = 'pending' AND lease = :lease
 RETURNING id;
 
 -- deliver_again --
 -- The receiver did not take it this time.
-UPDATE deliveries SET lease = NULL, leased_until = NULL, due_at = :due_at
+UPDATE deliveries SET untaken = 1, lease = NULL, leased_until = NULL, due_at = :due_at
  WHERE id = :id AND state = 'pending' AND lease = :lease
 RETURNING id;
 
@@ -222,15 +225,20 @@ UPDATE deliveries
    AND (lease IS NULL OR leased_until <= :now)
 RETURNING *;
 
--- redeliver_failed --
--- Somebody wants what a receiver was to be told, and was given up, sent once more: the next :limit after :after_id.
+-- to_redeliver --
+-- What a receiver was to be told and was given up, or waits after an attempt that failed: the next :limit after
+-- :after_id.
+SELECT id, state, ended FROM deliveries
+ WHERE tenant = :tenant AND receiver = :receiver AND id > :after_id
+   AND (state = 'failed' OR (state = 'pending' AND lease IS NULL AND attempt > 0))
+ ORDER BY id LIMIT :limit;
+
+-- redeliver_all --
+-- Somebody wants these sent once more; what is due already keeps its place.
 UPDATE deliveries
-   SET state = 'pending', attempt = 0, lease = NULL, leased_until = NULL, due_at = :now, finished_at = NULL
- WHERE id IN (SELECT id FROM deliveries
-               WHERE tenant = :tenant AND receiver = :receiver AND state = 'failed' AND id > :after_id
-               ORDER BY id LIMIT :limit)
-   AND +state = 'failed'
-RETURNING id, ended;
+   SET state = 'pending', attempt = 0, lease = NULL, leased_until = NULL, due_at = min(coalesce(due_at, :now), :now),
+       finished_at = NULL
+ WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- job_deliveries --
 -- All that a caller is owed about a job, oldest first.

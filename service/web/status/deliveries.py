@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.backoff import DELIVERY_ATTEMPTS, DELIVERY_HOURS
 from service.model import Delivery, DeliveryAttempt
 from service.store import Deliveries, FailingReceiver
 from service.web.callers import note
@@ -21,7 +22,7 @@ from service.web.status.pages import Pages, Visitor
 
 PATH = "/status/deliveries"
 
-_OWED = re.compile(r"owed-([0-9]{1,9})", re.ASCII)
+_OWED = re.compile(r"owed-([0-9]{1,9})-([0-9]{1,9})", re.ASCII)
 _MOST = 100  # receivers on a page
 _EACH = 20  # messages
 
@@ -52,13 +53,14 @@ class DeliveriesPage:
         owed = _OWED.fullmatch(asking.done(request))
 
         async def fill(visitor: Visitor) -> dict[str, Any]:
-            done = {} if owed is None else {"done": _owed_again(int(owed[1]))}
-            facts = {"path": PATH, "address": _address, "name": _name, "chosen": None, **done}
+            done = {} if owed is None else {"done": _owed_again(int(owed[1]), int(owed[2]))}
+            facts = {"path": PATH, "address": _address, "name": _name, "to_send": _to_send, "chosen": None, **done}
             if receiver:
                 chosen = await receiver_of_tenant(self._deliveries, visitor.tenant or tenant, receiver)
                 return facts | await self._messages(chosen, before)
             failing = await self._deliveries.failing(visitor.tenant, limit=_MOST + 1)
-            return facts | {"receivers": failing[:_MOST], "more": len(failing) > _MOST}
+            tries = {"attempts": DELIVERY_ATTEMPTS, "hours": DELIVERY_HOURS}
+            return facts | tries | {"receivers": failing[:_MOST], "more": len(failing) > _MOST}
 
         return await self._pages.show(request, "deliveries.html", fill, status=status, trouble=trouble)
 
@@ -78,7 +80,7 @@ class DeliveriesPage:
         }
 
     async def redeliver(self, request: Request) -> Response:
-        """Owe a receiver all again that was given up, and say how many that are."""
+        """Owe a receiver all again that it did not take, and say how many that are."""
         posted = await self._pages.posted(request)
         if isinstance(posted, Response):
             return posted
@@ -86,12 +88,12 @@ class DeliveriesPage:
         tenant = form.get("tenant", "")
         own = visitor.operator or tenant == visitor.tenant
         try:
-            owed = await redeliver_all(self._deliveries, tenant if own else None, form.get("receiver", ""))
+            done = await redeliver_all(self._deliveries, tenant if own else None, form.get("receiver", ""))
         except RefusalError as error:
             note(request, reason=error.code)
             return await self._show(request, error.status, error.message)
-        note(request, redelivered=str(owed))
-        return self._pages.back(PATH, done=f"owed-{owed}")
+        note(request, redelivered=str(done.redelivered))
+        return self._pages.back(PATH, done=f"owed-{done.given_up}-{done.waiting}")
 
     async def again(self, _request: Request) -> Response:
         """Show the page to whoever reloads, or looks on, where the button was refused."""
@@ -102,8 +104,22 @@ def _message(delivery: Delivery, last: DeliveryAttempt | None) -> Message:
     return Message(delivery, last.number if last else 0, last)
 
 
-def _owed_again(owed: int) -> str:
-    return "1 delivery is owed again." if owed == 1 else f"{owed:,} deliveries are owed again."
+def _owed_again(given_up: int, waiting: int) -> str:
+    owed = given_up + waiting
+    deliveries = "1 delivery is" if owed == 1 else f"{owed:,} deliveries are"
+    return f"{deliveries} owed again: {given_up:,} given up before, {waiting:,} waiting after a failed attempt."
+
+
+def _to_send(receiver: FailingReceiver) -> str:
+    """Return what the button sends, as the beginning of a sentence."""
+    given_up, waiting = receiver.failed, receiver.waiting
+    kinds = []
+    if given_up:
+        kinds.append("1 message that was given up" if given_up == 1 else f"{given_up:,} messages that were given up")
+    if waiting:
+        waits = "1 that waits" if waiting == 1 else f"{waiting:,} that wait"
+        kinds.append(f"{waits} after a failed attempt")
+    return f"{' and '.join(kinds)} {'is' if given_up + waiting == 1 else 'are'}"
 
 
 def _address(receiver: FailingReceiver, **more: str) -> str:
