@@ -3,6 +3,7 @@
     ReelkeeperError
     ├── ConfigurationError      the operator must change a setting; carries every mistake at once
     ├── StoreUnavailableError   the database could not make it durable; nothing was written
+    ├── LookTooLongError        a list or a search took too long and was ended; nothing is broken
     ├── CallbackError           what came to the callback endpoint was not believed
     │   ├── BadSignatureError   missing, malformed, stale or wrong signature
     │   └── BadCallbackError    a genuine signature over a body that is not a callback
@@ -38,6 +39,10 @@ class ConfigurationError(ReelkeeperError):
 
 class StoreUnavailableError(ReelkeeperError):
     """The database could not commit (disk full, locked, read-only): nothing of the work was kept."""
+
+
+class LookTooLongError(ReelkeeperError):
+    """A list or a search took longer than anybody may keep others waiting; it was ended, and nothing is broken."""
 
 
 class Distrust(Enum):

@@ -1,7 +1,8 @@
 """The database seam: a transaction is a plain function.
 
 `await db.run(work)` calls `work(tx)` where the write lock is held and returns its value once the commit is on disk;
-`await db.read(work)` does the same on a connection that only reads and never waits for the writer. Inside `work`
+`await db.read(work)` does the same on a connection that only reads and never waits for the writer, and
+`await db.look(work)` for what people look at, on one more, whose works may be long and are ended in time. Inside `work`
 nobody can await a stranger, be cancelled half-way or interleave with another transaction. Queries are named in the
 files of `queries/`; no other file of the project holds SQL.
 """
@@ -34,7 +35,7 @@ class Tx(Protocol):
 
 
 class Database(Protocol):
-    """Where transactions run. Both ways raise StoreUnavailableError when the disk, the file or a lock is at fault."""
+    """Where transactions run. All ways raise StoreUnavailableError when the disk, the file or a lock is at fault."""
 
     async def run(self, work: Callable[[Tx], T]) -> T:
         """Run `work` alone in a transaction; return its value after the commit is durable."""
@@ -42,6 +43,14 @@ class Database(Protocol):
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on a snapshot of what is committed; it cannot write."""
+        ...
+
+    async def look(self, work: Callable[[Tx], T], whose: str = "") -> T:
+        """Run `work` as `read` does, where nothing that is quick waits for it: a list, a search, an overview.
+
+        Those of one `whose` (a tenant, or a job) take turns, so that nobody keeps the others waiting with many of them.
+        Raises LookTooLongError when it took about a second, or a few until its turn.
+        """
         ...
 
     async def check(self) -> None:

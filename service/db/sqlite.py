@@ -1,7 +1,9 @@
-"""SQLite through aiosqlite: one connection writes, one reads, and commits are shared.
+"""SQLite through aiosqlite: one connection writes, two read, and commits are shared.
 
 Works of concurrent requests run one after another, each in its savepoint, inside one `BEGIN IMMEDIATE … COMMIT` that is
 one call on the writer's thread; each caller is answered after that commit's fsync (`synchronous=FULL`).
+
+What people look at may take long, and has the second reader for itself: keys and single jobs are read at once.
 """
 
 from __future__ import annotations
@@ -12,37 +14,49 @@ import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from weakref import WeakValueDictionary
 
 import aiosqlite
 
 from service.clock import Clock
 from service.db import Row, Tx, load_queries
 from service.db.guard import Guard, Limits, unusable_now, why_not_create, why_not_open
+from service.db.patience import Patience
 from service.disk import make_folder
-from service.errors import ConfigurationError, StoreUnavailableError
+from service.errors import ConfigurationError, LookTooLongError, StoreUnavailableError
 
 T = TypeVar("T")
 
 _OLDEST = (3, 37, 0)  # STRICT tables
 _BATCH = 256
 _BUSY_MS = 2_000  # a caller may try again, and stopping must not wait long
+_LOOK_S = 1.0
+_TURN_S = 5.0
 
 
 class SQLiteDatabase:
     """A `Database` in one file. Open it with `open`, which also migrates it."""
 
     def __init__(
-        self, path: Path, descriptor: int, writer: aiosqlite.Connection, reader: aiosqlite.Connection, limits: Limits
+        self,
+        path: Path,
+        descriptor: int,
+        writer: aiosqlite.Connection,
+        reader: aiosqlite.Connection,
+        looker: aiosqlite.Connection,
+        limits: Limits,
     ) -> None:
         self.path = path
         self._descriptor = descriptor
         self._guard = Guard(path, descriptor, limits)
         self._writer = writer
         self._reader = reader
+        self._looker = looker
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._queries = load_queries()
         self._waiting: deque[tuple[Callable[[Tx], Any], asyncio.Future[Any]]] = deque()
         self._committing: asyncio.Task[None] | None = None
@@ -59,24 +73,25 @@ class SQLiteDatabase:
             raise ConfigurationError([f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed"])
         limits = limits or Limits()
         uri, descriptor = _file(path)
-        writer = reader = None
+        connections = []
         try:
             await asyncio.to_thread(_allow, path, descriptor)
-            writer = await _connect(path)
+            connections.append(writer := await _connect(path))
             await _on_thread(writer, lambda connection: _prepare(connection, clock, limits.log_usual))
-            reader = await _connect(f"{uri}?mode=ro")
+            connections.append(reader := await _connect(f"{uri}?mode=ro"))
             await _on_thread(reader, _begin_reading)
+            connections.append(looker := await _connect(f"{uri}?mode=ro"))
+            await _on_thread(looker, _begin_reading)
         except BaseException as error:
-            for connection in (writer, reader):
-                if connection is not None:
-                    await connection.close()
+            for connection in connections:
+                await connection.close()
             os.close(descriptor)
             if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CANTOPEN")):
                 raise _unusable(path, str(error)) from error
             if isinstance(error, sqlite3.DatabaseError):
                 raise unusable_now(path, error) from error
             raise
-        return cls(path, descriptor, writer, reader, limits)
+        return cls(path, descriptor, writer, reader, looker, limits)
 
     async def run(self, work: Callable[[Tx], T]) -> T:
         """Run `work` in a transaction that waiting works share; return its value after the commit is durable."""
@@ -90,7 +105,25 @@ class SQLiteDatabase:
             return await future
 
     async def read(self, work: Callable[[Tx], T]) -> T:
-        """Run `work` on a snapshot, on the connection that cannot write."""
+        """Run `work` on a snapshot, on a connection that cannot write."""
+        return await self._snapshot(self._reader, work)
+
+    async def look(self, work: Callable[[Tx], T], whose: str = "") -> T:
+        """Run `work` on a snapshot, on the connection of those who look, when it is the turn of `whose`."""
+        turn = self._turns.setdefault(whose, asyncio.Lock())
+        try:
+            async with asyncio.timeout(_TURN_S):
+                await turn.acquire()
+        except TimeoutError:
+            raise LookTooLongError(f"it had no turn within {_TURN_S:g} s, after others: ask again in a while") from None
+        patience = Patience(_LOOK_S)
+        try:
+            return await self._snapshot(self._looker, work, patience)
+        finally:
+            patience.over = True
+            turn.release()
+
+    async def _snapshot(self, on: aiosqlite.Connection, work: Callable[[Tx], T], patience: Patience | None = None) -> T:
         if self._closed:
             raise StoreUnavailableError(f"the database {self.path} is closed")
 
@@ -98,12 +131,13 @@ class SQLiteDatabase:
             self._guard.admit_reader()
             connection.execute("BEGIN")
             try:
-                return work(_SQLiteTx(connection, self._queries))
+                with patience.lasts(connection) if patience else nullcontext():
+                    return work(_SQLiteTx(connection, self._queries))
             finally:
                 connection.execute("ROLLBACK")
 
         with self._guard.blame():
-            return await _on_thread(self._reader, snapshot)
+            return await _on_thread(on, snapshot)
 
     async def check(self) -> None:
         """Raise StoreUnavailableError for what will keep us from writing if nobody acts."""
@@ -112,7 +146,7 @@ class SQLiteDatabase:
             raise StoreUnavailableError(trouble)
 
     async def close(self) -> None:
-        """Commit what is waiting, then close both connections."""
+        """Commit what is waiting, then close every connection."""
         self._closed = True
         try:
             if self._committing is not None:
@@ -120,7 +154,8 @@ class SQLiteDatabase:
         finally:
             # Who closes last empties the log into the file and deletes it, unless it cannot write.
             last_reads = self._guard.keeps_log()
-            for connection in (self._writer, self._reader) if last_reads else (self._reader, self._writer):
+            readers = (self._reader, self._looker)
+            for connection in (self._writer, *readers) if last_reads else (*readers, self._writer):
                 await connection.close()
             if self._descriptor >= 0:
                 os.close(self._descriptor)

@@ -11,7 +11,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.typing import FilteringBoundLogger
 
 from service.clock import Clock
-from service.errors import BadCallbackError, BadSignatureError, CallbackError, StorageError, StoreUnavailableError
+from service.errors import (
+    BadCallbackError,
+    BadSignatureError,
+    CallbackError,
+    LookTooLongError,
+    StorageError,
+    StoreUnavailableError,
+)
 from service.ids import Ids
 from service.logs import redact
 from service.observer import Answered, Observer
@@ -61,8 +68,9 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - whatever it was, the caller gets an answer and the log the cause
             response = answer_to(error, scope["path"])
             cause = _cause(error)
-            if isinstance(error, CallbackError):
-                tell = self._log.warning  # somebody forges, or a secret here is not the provider's
+            if isinstance(error, CallbackError | LookTooLongError):
+                # Somebody forges, or a secret here is not the provider's; or somebody looks for too much.
+                tell = self._log.warning
             elif not isinstance(error, RefusalError):
                 tell = self._log.error
             if not status:
@@ -98,7 +106,7 @@ def _cause(error: Exception) -> dict[str, object]:
     match error:
         case RefusalError():
             return {"reason": error.code}
-        case CallbackError() | StoreUnavailableError() | StorageError():
+        case CallbackError() | LookTooLongError() | StoreUnavailableError() | StorageError():
             return {"error": redact(str(error)), "kind": type(error).__name__}
         case _:
             return {"kind": type(error).__name__, "exc_info": error}
@@ -109,7 +117,7 @@ def answer_to(error: Exception, path: str = "") -> Response:
     return refusal_of(error).response(path)
 
 
-def refusal_of(error: Exception) -> RefusalError:
+def refusal_of(error: Exception) -> RefusalError:  # noqa: PLR0911 - one for each kind of error
     """Return what is told about an error."""
     match error:
         case RefusalError():
@@ -120,6 +128,8 @@ def refusal_of(error: Exception) -> RefusalError:
             return RefusalError(400, "bad_callback", _sentence(error))
         case StoreUnavailableError():
             return _try_again("store_unavailable", "The database could not take it, so nothing was kept")
+        case LookTooLongError():
+            return RefusalError(503, "took_too_long", f"Not found out: {error}.", headers={"retry-after": "5"})
         case StorageError():
             return _try_again("storage_unavailable", "The object storage does not answer")
         case _:

@@ -308,7 +308,7 @@ async def test_closing_that_is_cancelled_loses_nothing_and_closes(path: Path) ->
         await closing_it
     assert await asked == "slow"
     assert on_disk(path) == ["slow"]
-    for connection in (database._writer, database._reader):
+    for connection in (database._writer, database._reader, database._looker):
         connection._thread.join(10)
         assert not connection._thread.is_alive()
 

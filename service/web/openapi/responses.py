@@ -66,7 +66,8 @@ _MEANINGS: Mapping[int, str] = {
     429: "Too much at once.",
     500: "The service made a mistake, which is in its log under the `x-request-id` of this answer (`internal`).",
     501: "Not here: the service lacks what it takes.",
-    503: "The database or the storage does not answer (`store_unavailable`, `storage_unavailable`).",
+    503: "The database or the storage does not answer (`store_unavailable`, `storage_unavailable`), or what you look "
+    "for takes too long to find (`took_too_long`).",
 }
 
 
