@@ -240,6 +240,10 @@ class Event:
     data: Mapping[str, Any]
 
 
+ATTACHED = "attached"
+"""The status word of a job whose provider_job_id an operator attached, until the provider says a word about it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One request for one video."""
@@ -273,6 +277,11 @@ class Job:
     notify_url: str | None = None  # where its caller wants to be told of its end; may be a secret
     notify_secret: str | None = field(default=None, repr=False)  # sealed: the caller's own, with which to sign
     retry_of: str | None = None  # the job that this one repeats on its caller's wish
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether an operator named its provider_job_id, and no report has confirmed that: it yields to another one."""
+        return self.provider_status == ATTACHED
 
 
 class DeliveryState(StrEnum):
@@ -353,7 +362,8 @@ class ApiKey:
 EVENTS = frozenset({f"job.{state}" for state in State} | {"job.recovered", "job.in_doubt", "job.bound"})
 """Every event type: one per state entered, and
 `job.recovered` (we had given up and the video came), `job.in_doubt` (nobody knows whether the provider accepted it),
-`job.bound` (the provider's id became known)."""
+`job.bound` (the provider's id became known,
+or another one than was attached)."""
 
 TENANT = r"[a-z0-9][a-z0-9_-]{0,62}"
 """What a tenant's name looks like, as a regular expression: it is a folder in storage."""

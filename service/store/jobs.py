@@ -15,12 +15,14 @@ from typing import Any
 from service.errors import StoreUnavailableError
 from service.ids import Ids
 from service.model import (
+    ATTACHED,
     Billable,
     ErrorCode,
     Event,
     Footage,
     Job,
     JobError,
+    OnUnknown,
     Report,
     Source,
     State,
@@ -240,14 +242,27 @@ class Store:
     def _apply(
         self, tx: Transaction, job_id: str, report: Report, source: Source, poll_ms: int, retention_ms: int
     ) -> Verdict:
+        if not report.understood:
+            tx.do("count_unknown_word", id=job_id, word=report.word)
+        if self._moved_on(tx, job_id, report, source, poll_ms, retention_ms):
+            return Verdict.APPLIED
+        job = tx.job(job_id)
+        # It came to the job's own address: an id that was attached, perhaps by mistake, is worth less.
+        yields = source is Source.CALLBACK and not _is_half(job, report)
+        if yields and self._rebind(tx, job, report.provider_job_id, report.word, poll_ms):
+            self._moved_on(tx, job_id, report, source, poll_ms, retention_ms)
+            return Verdict.APPLIED
+        elsewhere = tx.one("bound_elsewhere", id=job_id, provider=job.provider, provider_job_id=report.provider_job_id)
+        return Verdict.MISMATCHED if elsewhere else Verdict.DUPLICATE
+
+    def _moved_on(
+        self, tx: Transaction, job_id: str, report: Report, source: Source, poll_ms: int, retention_ms: int
+    ) -> bool:
         about = {"id": job_id, "provider_job_id": report.provider_job_id, "word": report.word}
         data = {"source": source, "provider_status": report.word, "provider_job_id": report.provider_job_id}
         if report.status is Status.RUNNING:
-            if not report.understood:
-                tx.do("count_unknown_word", id=job_id, word=report.word)
-            if self._goes_on(tx, about, data, poll_ms):
-                return Verdict.APPLIED
-        elif report.status is Status.COMPLETED:
+            return self._goes_on(tx, about, data, poll_ms)
+        if report.status is Status.COMPLETED:
             found = {
                 "outputs": dumps([asdict(output) for output in report.outputs]),
                 "mirror_until": _mirror_until(report, tx.now, retention_ms),
@@ -265,18 +280,12 @@ class Store:
                     tx.do("forget_artifacts", job_id=job_id)
                 tx.event(job_id, "job.recovered", **data)
                 return self._settled(tx, job_id, State.MIRRORING, data)
-        else:
-            state = State(report.status)
-            error = report.error or JobError(ErrorCode.PROVIDER_FAILED, f"the provider says {report.word}")
-            if tx.one("report_ended", **about, state=state, cost=report.cost, now=tx.now, **error_columns(error)):
-                return self._settled(tx, job_id, state, {**data, "code": error.code})
-        elsewhere = tx.one(
-            "bound_elsewhere",
-            id=job_id,
-            provider=tx.job(job_id).provider,
-            provider_job_id=report.provider_job_id,
-        )
-        return Verdict.MISMATCHED if elsewhere else Verdict.DUPLICATE
+            return False
+        state = State(report.status)
+        error = report.error or JobError(ErrorCode.PROVIDER_FAILED, f"the provider says {report.word}")
+        if tx.one("report_ended", **about, state=state, cost=report.cost, now=tx.now, **error_columns(error)):
+            return self._settled(tx, job_id, state, {**data, "code": error.code})
+        return False
 
     def _goes_on(self, tx: Transaction, about: Mapping[str, Any], data: Mapping[str, Any], poll_ms: int) -> bool:
         adopted = tx.one("report_running", **about, now=tx.now, poll_ms=poll_ms, deadline_ms=self._timing.job_deadline)
@@ -285,39 +294,61 @@ class Store:
         return bool(adopted or tx.one("report_word", **about))
 
     @staticmethod
-    def _settled(tx: Transaction, job_id: str, state: State, data: Mapping[str, Any]) -> Verdict:
+    def _settled(tx: Transaction, job_id: str, state: State, data: Mapping[str, Any]) -> bool:
         tx.entered(job_id, state, **data)
-        return Verdict.APPLIED
+        return True
 
     async def submitted(self, job_id: str, provider_job_id: str, word: str, *, first_poll_ms: int) -> Job | None:
         """Bind the provider's id. No fence: who knows the id of a paid job is always right.
 
-        A job that we gave up on stays as it is, and is due for a poll; None when the job or the id is bound already.
+        It takes the place of one that was attached and that no report has confirmed. A job that we gave up on stays as
+        it is, and is due for a poll; None when the job or the id is bound already.
         """
 
         def work(tx: Transaction) -> Job | None:
             usual = tx.one("usual_duration", id=job_id)
-            return self._bind(tx, job_id, provider_job_id, word, usual["usual_ms"] if usual else first_poll_ms)
+            first = usual["usual_ms"] if usual else first_poll_ms
+            return self._bind(tx, job_id, provider_job_id, word, first, by_hand=False)
 
         return await self._ledger.write(work)
 
-    def _bind(self, tx: Transaction, job_id: str, provider_job_id: str, word: str, first_poll_ms: int) -> Job | None:
-        about = {"id": job_id, "provider_job_id": provider_job_id, "now": tx.now}
-        deadline = self._timing.job_deadline
-        if tx.one("submitted", **about, word=word, first_poll_ms=first_poll_ms, deadline_ms=deadline):
+    def _bind(
+        self, tx: Transaction, job_id: str, provider_job_id: str, word: str, first_poll_ms: int, *, by_hand: bool
+    ) -> Job | None:
+        about = {"id": job_id, "provider_job_id": provider_job_id, "word": word, "now": tx.now}
+        first = {"first_poll_ms": first_poll_ms, "deadline_ms": self._timing.job_deadline}
+        if tx.one("submitted", **about, **first, by_hand=by_hand):
             tx.do("forget_poor_provider", provider=tx.job(job_id).provider)
             return tx.entered(job_id, State.RUNNING, provider_job_id=provider_job_id)
         if tx.one("bind", **about):
-            tx.event(job_id, "job.bound", provider_job_id=provider_job_id)
-            tx.moved.add(State.RUNNING)  # the poller looks after given-up jobs too
-            return tx.job(job_id)
-        return None
+            return self._bound(tx, job_id, provider_job_id=provider_job_id)
+        job = tx.one("job", id=job_id, tenant=None)
+        return None if job is None else self._rebind(tx, job_from(job), provider_job_id, word, first_poll_ms)
+
+    def _rebind(
+        self, tx: Transaction, job: Job, provider_job_id: str | None, word: str, first_poll_ms: int
+    ) -> Job | None:
+        """Put an id in the place of one that was attached by hand and not confirmed; None when it was not so."""
+        about = {"id": job.id, "provider_job_id": provider_job_id, "word": word, "now": tx.now}
+        if not job.unconfirmed or not tx.one("rebind", **about, first_poll_ms=first_poll_ms):
+            return None
+        return self._bound(tx, job.id, provider_job_id=provider_job_id, instead_of=job.provider_job_id)
+
+    @staticmethod
+    def _bound(tx: Transaction, job_id: str, **data: object) -> Job:
+        tx.event(job_id, "job.bound", **data)
+        tx.moved.add(State.RUNNING)  # the poller looks after given-up jobs too
+        return tx.job(job_id)
 
     # Operators
 
     async def attach(self, job_id: str, provider_job_id: str) -> Job | None:
-        """Bind a provider's id that an operator found, and make the job due for a poll."""
-        return await self._ledger.write(lambda tx: self._bind(tx, job_id, provider_job_id, "attached", 0))
+        """Bind a provider's id that an operator found, and make the job due for a poll.
+
+        It takes the place of one that was attached before and that no report has confirmed; None when the job is bound
+        otherwise, or is just being submitted, or when another job has the id.
+        """
+        return await self._ledger.write(lambda tx: self._bind(tx, job_id, provider_job_id, ATTACHED, 0, by_hand=True))
 
     async def remirror(self, job_id: str, retention_ms: int = _REMIRROR_MS, *, source: str = "operator") -> Job | None:
         """Copy again what was given up as unavailable, for a day; None when the job did not end that way.
@@ -348,6 +379,12 @@ def _let_go(tx: Transaction, job: Job) -> None:
     for artifact in job.artifacts:
         for key in files_of(artifact):
             tx.do("insert_erasure", id=key, job_id=job.id, now=tx.now)
+
+
+def _is_half(job: Job, report: Report) -> bool:
+    """Tell whether a report may be the end of one of two submissions, while the other one may bring the video."""
+    ended = report.status not in (Status.RUNNING, Status.COMPLETED)
+    return ended and job.on_unknown is OnUnknown.RESUBMIT and job.doubts > 0
 
 
 def _mirror_until(report: Report, now: int, retention_ms: int) -> int:

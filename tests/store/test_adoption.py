@@ -138,7 +138,7 @@ async def test_old_news_is_old_news_whatever_other_jobs_there_are(world: World) 
     assert await world.apply(job, report(Status.COMPLETED, f"at-{job.id}")) is DUPLICATE
 
 
-@pytest.mark.parametrize("place", [World.failed_attached, World.failed_unavailable, World.expired])
+@pytest.mark.parametrize("place", [World.failed_unavailable, World.expired])
 async def test_another_video_does_not_recover_a_job_that_was_paid_for_once(world: World, place: Place) -> None:
     job = await place(world)
     assert await world.apply(job, report(Status.COMPLETED, "another")) is MISMATCHED
@@ -311,44 +311,6 @@ async def test_whoever_wants_it_a_copy_is_tried_again_for_a_day_and_the_history_
     assert told == [{"source": source}]
 
 
-# Operators bind
-
-
-async def test_an_operator_binds_an_id_and_the_job_is_polled_at_once(world: World) -> None:
-    earlier = sure(await world.submitted(await world.submitting(), "earlier"))
-    world.clock.advance(100_000)
-    await world.apply(earlier, report(Status.COMPLETED, "earlier"))  # it is known how long the model takes
-    job = await world.submitting()
-    attached = sure(await world.store.attach(job.id, "found"))
-    assert (attached.state, attached.due_at) == (State.RUNNING, world.clock.now())
-    assert [found.id for found in await world.claims.claim_polls("alpha", 10)] == [job.id]
-
-
-async def test_an_operator_binds_an_id_to_a_job_that_we_gave_up_on(world: World) -> None:
-    job = await world.failed_unknown()
-    world.announced.clear()
-    attached = sure(await world.store.attach(job.id, "found"))
-    assert (attached.state, attached.due_at) == (State.FAILED, world.clock.now())
-    assert (await world.history(job))[-1] == "bound"
-    assert world.announced == [State.RUNNING]
-    assert [found.id for found in await world.claims.claim_polls("alpha", 10)] == [job.id]
-
-
-async def test_an_id_of_another_job_cannot_be_attached(world: World) -> None:
-    other = await world.running()
-    for job in (await world.submitting(), await world.failed_unknown()):
-        assert await world.store.attach(job.id, f"at-{other.id}") is None
-
-
 async def test_a_job_that_went_silent_can_be_expired_and_never_looked_at_again(world: World) -> None:
     job = sure(await world.claims.expire(await world.running(), TIMED_OUT, None))
     assert (job.state, job.error, job.due_at, job.attempt) == (State.EXPIRED, TIMED_OUT, None, 0)
-
-
-async def test_an_id_cannot_be_attached_to_a_job_that_was_never_submitted(world: World) -> None:
-    job = await world.queued()
-    assert await world.store.attach(job.id, "found") is None
-    world.clock.advance(TIMING.job_deadline)
-    await world.claims.claim_queued("alpha", 10)
-    assert await world.store.attach(job.id, "found") is None
-    assert (await world.now(job)).provider_job_id is None

@@ -123,6 +123,7 @@ PLACES: Mapping[str, State] = {
     "submitting": State.SUBMITTING,
     "doubted": State.SUBMITTING,
     "running": State.RUNNING,
+    "attached": State.RUNNING,
     "mirrored": State.MIRRORING,
     "completed": State.COMPLETED,
     "failed": State.FAILED,
@@ -131,9 +132,12 @@ PLACES: Mapping[str, State] = {
     "failed_unavailable": State.FAILED,
     "cancelled": State.CANCELLED,
     "expired": State.EXPIRED,
+    "expired_attached": State.EXPIRED,
 }
 SUBMITTED_ONCE = ("queued_again", "submitting", "doubted")
-RECOVERABLE = ("failed_unknown", "failed_attached", "failed_unavailable", "expired")
+RUNNING = ("running", "attached")
+UNCONFIRMED = ("attached", "failed_attached", "expired_attached")
+RECOVERABLE = ("failed_unknown", "failed_attached", "failed_unavailable", "expired", "expired_attached")
 
 Call = Callable[[World, Job], Awaitable[Any]]
 Moves = Mapping[str, State]
@@ -145,6 +149,11 @@ def to(state: State, *places: str) -> Moves:
 
 def reported(status: Status, source: Source) -> Call:
     return lambda world, job: world.apply(job, report(status, job.provider_job_id or f"at-{job.id}"), source)
+
+
+def reported_otherwise(status: Status, source: Source) -> Call:
+    """Report about another provider job than the one that the job may be bound to."""
+    return lambda world, job: world.apply(job, report(status, f"other-{job.id}"), source)
 
 
 async def claim_late(world: World, job: Job) -> object:
@@ -160,7 +169,10 @@ SENTENCES: Mapping[str, tuple[Call, Moves]] = {
     "claim_queued, too late": (claim_late, to(State.EXPIRED, "queued", "queued_again")),
     "cancel": (lambda world, job: world.store.cancel(job.id), to(State.CANCELLED, "queued", "queued_again")),
     "submitted": (lambda world, job: world.submitted(job, f"new-{job.id}"), to(State.RUNNING, *SUBMITTED_ONCE)),
-    "attach": (lambda world, job: world.store.attach(job.id, f"found-{job.id}"), to(State.RUNNING, *SUBMITTED_ONCE)),
+    "attach": (
+        lambda world, job: world.store.attach(job.id, f"found-{job.id}"),
+        to(State.RUNNING, "queued_again", "doubted"),
+    ),
     "turned_away": (
         lambda world, job: world.claims.turned_away(job, world.clock.now(), "busy"),
         to(State.QUEUED, "submitting", "doubted"),
@@ -178,7 +190,7 @@ SENTENCES: Mapping[str, tuple[Call, Moves]] = {
     "poll_again": (lambda world, job: world.claims.poll_again(job, world.clock.now(), answered=True), {}),
     "hint": (lambda world, job: world.store.hint(job.id), {}),
     "renew": (lambda world, job: world.claims.renew(job), {}),
-    "expire": (lambda world, job: world.claims.expire(job, TIMED_OUT, None), to(State.EXPIRED, "running")),
+    "expire": (lambda world, job: world.claims.expire(job, TIMED_OUT, None), to(State.EXPIRED, *RUNNING)),
     "keep_artifact": (lambda world, job: world.claims.keep_artifact(job, artifact()), {}),
     "mirror_again": (lambda world, job: world.claims.mirror_again(job, world.clock.now()), {}),
     "mirrored": (lambda world, job: world.claims.mirrored(job), to(State.COMPLETED, "mirrored")),
@@ -190,16 +202,36 @@ SENTENCES: Mapping[str, tuple[Call, Moves]] = {
     "a running report": (reported(Status.RUNNING, Source.POLL), to(State.RUNNING, *SUBMITTED_ONCE)),
     "a completed report": (
         reported(Status.COMPLETED, Source.CALLBACK),
-        to(State.MIRRORING, *SUBMITTED_ONCE, "running", *RECOVERABLE),
+        to(State.MIRRORING, *SUBMITTED_ONCE, *RUNNING, *RECOVERABLE),
     ),
-    "a failed report": (reported(Status.FAILED, Source.POLL), to(State.FAILED, *SUBMITTED_ONCE, "running")),
+    "a failed report": (reported(Status.FAILED, Source.POLL), to(State.FAILED, *SUBMITTED_ONCE, *RUNNING)),
     "a cancelled report": (
         reported(Status.CANCELLED, Source.CALLBACK),
-        to(State.CANCELLED, *SUBMITTED_ONCE, "running"),
+        to(State.CANCELLED, *SUBMITTED_ONCE, *RUNNING),
     ),
     "an expired report": (
         reported(Status.EXPIRED, Source.SUBMISSION),
-        to(State.EXPIRED, *SUBMITTED_ONCE, "running"),
+        to(State.EXPIRED, *SUBMITTED_ONCE, *RUNNING),
+    ),
+    "a running callback about another": (
+        reported_otherwise(Status.RUNNING, Source.CALLBACK),
+        to(State.RUNNING, *SUBMITTED_ONCE),
+    ),
+    "a completed callback about another": (
+        reported_otherwise(Status.COMPLETED, Source.CALLBACK),
+        to(State.MIRRORING, *SUBMITTED_ONCE, "failed_unknown", *UNCONFIRMED),
+    ),
+    "a failed callback about another": (
+        reported_otherwise(Status.FAILED, Source.CALLBACK),
+        to(State.FAILED, *SUBMITTED_ONCE, "attached"),
+    ),
+    "a completed poll about another": (
+        reported_otherwise(Status.COMPLETED, Source.POLL),
+        to(State.MIRRORING, *SUBMITTED_ONCE, "failed_unknown"),
+    ),
+    "a completed submission about another": (
+        reported_otherwise(Status.COMPLETED, Source.SUBMISSION),
+        to(State.MIRRORING, *SUBMITTED_ONCE, "failed_unknown"),
     ),
 }
 
@@ -207,14 +239,25 @@ BESIDES = {  # facts that are no transition
     ("in_doubt", "submitting"): ["in_doubt"],
     ("submitted", "failed_unknown"): ["bound"],
     ("attach", "failed_unknown"): ["bound"],
+    **{
+        (sentence, place): ["bound"]
+        for sentence in (
+            "submitted",
+            "attach",
+            "a running callback about another",
+            "a completed callback about another",
+            "a failed callback about another",
+        )
+        for place in UNCONFIRMED
+    },
 }
-HELD = ("submitting", "doubted", "running", "mirrored", "failed_attached", "expired")
+HELD = ("submitting", "doubted", *RUNNING, "mirrored", "failed_attached", "expired", "expired_attached")
 OTHERWISE_USEFUL: Mapping[str, tuple[str, ...]] = {  # where a sentence is true without moving the job
-    "poll_again": ("running", "failed_attached", "expired"),
+    "poll_again": (*RUNNING, "failed_attached", "expired", "expired_attached"),
     "mirror_again": ("mirrored",),
     "keep_artifact": ("mirrored",),
     "renew": HELD,
-    "a running report": ("running",),
+    "a running report": RUNNING,
 }
 
 
@@ -237,14 +280,16 @@ async def check(world: World, sentence: str, place: str) -> None:
     if place not in moves:
         assert (place, after.state) == (place, PLACES[place])
         assert (place, events) == (place, BESIDES.get((sentence, place), []))
-        nothing = answer in (None, False, [], Verdict.DUPLICATE)
+        nothing = answer in (None, False, [], Verdict.DUPLICATE, Verdict.MISMATCHED)
         assert (place, nothing) == (place, not events and place not in OTHERWISE_USEFUL.get(sentence, ()))
         return
     assert (place, after.state) == (place, moves[place])
     if sentence == "claim_queued":
         answer = answer[0]
     assert answer in (after, [], Verdict.APPLIED)
-    assert (place, events) == (place, [*(["recovered"] if PLACES[place].final else []), after.state.value])
+    besides = BESIDES.get((sentence, place), [])
+    recovered = ["recovered"] if PLACES[place].final else []
+    assert (place, events) == (place, [*besides, *recovered, after.state.value])
 
 
 def test_the_sentences_together_are_exactly_the_transitions() -> None:

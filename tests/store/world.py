@@ -176,6 +176,16 @@ class World:
         sure(await self.store.attach(job.id, f"at-{job.id}"))
         return held(job, await self.claims.claim_polls(provider, 1000))
 
+    async def attached(self, provider: str = "alpha") -> Job:
+        """Return a running job whose id an operator found, of which nobody has said a word yet."""
+        job = await self.doubted(provider, OnUnknown.WAIT)
+        sure(await self.store.attach(job.id, f"at-{job.id}"))
+        return held(job, await self.claims.claim_polls(provider, 1000))
+
+    async def expired_attached(self, provider: str = "alpha") -> Job:
+        job = sure(await self.claims.expire(await self.attached(provider), TIMED_OUT, self.clock.now()))
+        return held(job, await self.claims.claim_polls(provider, 1000))
+
     async def failed_unavailable(self, provider: str = "alpha") -> Job:
         return sure(await self.claims.give_up_mirror(await self.mirroring(provider), GONE))
 

@@ -71,13 +71,15 @@ RETURNING id;
 
 -- submitted --
 -- The provider has the job. Its id is worth more than a fence: whoever brings it first binds it, even a worker whose
--- lease was lost, and even to a job that was put back to be submitted again.
+-- lease was lost, and even to a job that was put back to be submitted again. Only who names it :by_hand waits while the
+-- paid call is under way, whose answer will tell.
 UPDATE jobs
    SET state = 'running', provider_job_id = :provider_job_id, provider_status = :word, attempt = 0,
        lease = NULL, leased_until = NULL, deadline_at = submitted_at + :deadline_ms,
        due_at = min(:now + :first_poll_ms, submitted_at + :deadline_ms)
  WHERE id = :id AND provider_job_id IS NULL
    AND (state = 'submitting' OR (state = 'queued' AND attempt > 0))
+   AND (NOT :by_hand OR doubted_at IS NOT NULL OR lease IS NULL OR leased_until <= :now)
    AND NOT EXISTS (SELECT 1 FROM jobs AS other
                     WHERE other.provider = jobs.provider AND other.provider_job_id = :provider_job_id)
 RETURNING id;
@@ -275,11 +277,26 @@ SELECT 1 AS yes FROM jobs
 -- bind --
 -- The provider's id of a job that we gave up on became known: look at it at once, and for as long as at a new one.
 UPDATE jobs
-   SET provider_job_id = :provider_job_id, due_at = :now, deadline_at = :now
+   SET provider_job_id = :provider_job_id, provider_status = :word, due_at = :now, deadline_at = :now
  WHERE id = :id AND provider_job_id IS NULL AND submitted_at IS NOT NULL
    AND (state = 'expired' OR (state = 'failed' AND error_code = 'submission_unknown'))
    AND NOT EXISTS (SELECT 1 FROM jobs AS other
                     WHERE other.provider = jobs.provider AND other.provider_job_id = :provider_job_id)
+RETURNING id;
+
+-- rebind --
+-- An id that came by hand, and that no report has confirmed, yields to another one: whoever asked about the wrong job
+-- loses the lease. The job stays what it is, and is paid for once.
+UPDATE jobs
+   SET provider_job_id = :provider_job_id, provider_status = :word, attempt = 0, lease = NULL, leased_until = NULL,
+       due_at = CASE WHEN state = 'running' THEN min(:now + :first_poll_ms, max(:now, deadline_at)) ELSE :now END,
+       deadline_at = CASE WHEN state = 'running' THEN deadline_at ELSE :now END
+ WHERE id = :id AND provider_status = 'attached'
+   AND (state IN ('running', 'expired') OR (state = 'failed' AND error_code = 'submission_unknown'))
+   AND (provider_job_id <> :provider_job_id OR (state = 'running' AND :word <> 'attached'))
+   AND NOT EXISTS (SELECT 1 FROM jobs AS other
+                    WHERE other.provider = jobs.provider AND other.provider_job_id = :provider_job_id
+                      AND other.id <> :id)
 RETURNING id;
 
 -- usual_duration --
