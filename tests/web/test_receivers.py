@@ -65,7 +65,7 @@ async def test_callers_see_their_own_and_operators_all(house: House, client: htt
 
 
 @pytest.mark.parametrize("named", [RECEIVER, "https://hooks.example.com", " https://HOOKS.example.com/videos?token=x "])
-async def test_all_that_was_given_up_is_owed_again_and_called_twice_nothing_twice(
+async def test_all_that_a_receiver_did_not_take_is_sent_again_and_called_twice_nothing_twice(
     house: House, client: httpx.AsyncClient, named: str
 ) -> None:
     await given_up(house, times=3)
@@ -73,12 +73,19 @@ async def test_all_that_was_given_up_is_owed_again_and_called_twice_nothing_twic
     house.wakes.clear()
     answer = await client.post(REDELIVER, json={"receiver": named})
     assert answer.status_code == 200, answer.text
-    assert answer.json() == {"object": "redelivery", "tenant": "acme", "receiver": RECEIVER, "redelivered": 3}
+    assert answer.json() == {
+        "object": "redelivery",
+        "tenant": "acme",
+        "receiver": RECEIVER,
+        "redelivered": 4,
+        "given_up": 3,
+        "waiting": 1,
+    }
     assert house.wakes, "whoever sends it is woken"
     assert (await client.post(REDELIVER, json={"receiver": named})).json()["redelivered"] == 0
     due = await house.deliveries.claim(100, each=100)
-    assert len(due) == 3
-    assert waiting.id not in {each.job_id for each in due}, "what waits stays as it is"
+    assert len(due) == 4
+    assert waiting.id in {each.job_id for each in due}
     assert house.lines()[-1]["redelivered"] == "0"
 
 
@@ -96,6 +103,36 @@ async def test_the_messages_really_come_again_under_the_same_ids(house: House, c
         assert await sent(notifier) == ["delivered"] * 3
         assert {told.id for told in there.told} == before
         assert {told.job_id for told in there.told} == {job.id for job in jobs}
+        assert await listed(client) == []
+
+
+async def test_what_waits_hours_for_its_next_attempt_is_sent_at_once_to_a_receiver_that_was_down(
+    house: House, client: httpx.AsyncClient
+) -> None:
+    there = Receiver(answer=lambda _: 503)
+    async with there.running(), sending(house, there.url) as notifier:
+        jobs = [await owed(house, there.url) for _ in range(8)]
+        for _ in range(6):
+            assert await sent(notifier) == ["later"] * 8
+            house.clock.advance(6 * 3_600_000)
+        assert await sent(notifier) == ["later"] * 8
+        before = {told.id for told in there.told}
+        there.told.clear()
+        there.answer = lambda _: 204
+        assert await sent(notifier) == []
+        assert (await client.post(f"/v1/jobs/{jobs[0].id}/redeliver")).status_code == 202
+        assert await sent(notifier) == ["delivered"]
+        [failing] = await listed(client)
+        assert (failing["failed"], failing["pending"], failing["last_status"]) == (0, 7, 503), "seven still wait"
+        answer = await client.post(REDELIVER, json={"receiver": there.url})
+        assert {name: answer.json()[name] for name in ("redelivered", "given_up", "waiting")} == {
+            "redelivered": 7,
+            "given_up": 0,
+            "waiting": 7,
+        }
+        assert await sent(notifier) == ["delivered"] * 7
+        assert {told.id for told in there.told} == before
+        assert len(there.told) == 8, "what was taken is not sent again"
         assert await listed(client) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -39,7 +40,7 @@ async def test_a_page_without_trouble_says_so(house: House) -> None:
     assert page.one("h1").text == "Failing deliveries"
     assert (
         page.one(id="receivers").text
-        == "Every receiver took the last message that was sent to it, and nothing is given up."
+        == "Every receiver took what was sent to it: nothing is given up, and nothing waits after a failed attempt."
     )
     assert page.all("form", action=REDELIVER) == []
 
@@ -58,17 +59,58 @@ async def test_failing_receivers_are_shown_with_how_much_and_why_and_without_wha
     ]
     assert "canary" not in answer.text
     asked = [form.one("p").text for form in page.all("form", action=REDELIVER)]
-    assert asked[0].startswith(f"2 messages that were given up are sent to {RECEIVER} for tenant acme once more")
+    assert asked[0].startswith(
+        f"2 messages that were given up and 1 that waits after a failed attempt are sent to {RECEIVER} for tenant acme"
+    )
     assert asked[1].startswith("1 message that was given up is sent to https://gone.example.com:8443 for tenant globex")
 
 
-async def test_a_receiver_that_is_only_tried_again_has_no_button(house: House) -> None:
-    await tried(house)
+async def test_what_waits_for_its_next_attempt_can_be_sent_at_once(house: House) -> None:
+    for _ in range(2):
+        await tried(house)
     async with signed_in(house) as browser:
         page = await browser.see(PATH)
-        assert rows(page) == [[RECEIVER, "0", "1", "the connection was refused", "0 s ago", ""]]
+        assert rows(page)[0][:5] == [RECEIVER, "0", "2", "the connection was refused", "0 s ago"]
         page = await browser.see(one_of(page))
-    assert page.all("form", action=REDELIVER) == []
+        assert button(page).one("p").text.startswith(f"2 that wait after a failed attempt are sent to {RECEIVER} once")
+        answer = await browser.send(button(page))
+        page = await browser.see(answer.headers["location"])
+        said = page.one("p", role="status").text
+        assert said == "2 deliveries are owed again: 0 given up before, 2 waiting after a failed attempt."
+        assert rows(page) == [[RECEIVER, "0", "2", "the connection was refused", "0 s ago", ""]], (
+            "they are on their way"
+        )
+    assert len(await house.deliveries.claim(100, each=100)) == 2
+
+
+async def test_a_receiver_is_shown_until_it_took_what_it_did_not_take_before(house: House) -> None:
+    there = Receiver(answer=lambda _: 500)
+    async with there.running(), sending(house, there.url) as notifier, signed_in(house) as browser:
+        jobs = [await owed(house, there.url) for _ in range(2)]
+        assert await sent(notifier) == ["later"] * 2
+        there.answer = lambda _: 204
+        assert await house.deliveries.redeliver(jobs[0].id)
+        assert await sent(notifier) == ["delivered"]
+        assert [row[1:4] for row in rows(await browser.see(PATH))] == [["0", "1", "answered 500"]]
+        await browser.send(button(await browser.see(PATH)))
+        assert await sent(notifier) == ["delivered"]
+        assert "Every receiver took what was sent to it" in (await browser.see(PATH)).one(id="receivers").text
+
+
+async def test_how_long_a_message_is_tried_is_what_the_notifier_does(house: House) -> None:
+    there = Receiver(answer=lambda _: 500)
+    async with there.running(), sending(house, there.url) as notifier:
+        job, begun = await owed(house, there.url), house.clock.now()
+        while await sent(notifier) == ["later"]:
+            [(delivery, _)] = await house.deliveries.of(job.id)
+            assert delivery.due_at
+            house.clock.advance(delivery.due_at - house.clock.now())
+    async with signed_in(house) as browser:
+        said = re.search(r"tried (\d+) times within about (\d+) hours", (await browser.see(PATH)).text)
+    assert said
+    assert len(there.told) == int(said[1])
+    hours = (house.clock.now() - begun) / 3_600_000
+    assert 0.9 * int(said[2]) < hours < 1.1 * int(said[2])
 
 
 async def test_the_messages_of_a_receiver_link_to_their_jobs_with_attempts_and_answers(house: House) -> None:
@@ -135,12 +177,13 @@ async def test_the_button_asks_and_then_really_sends_all_again_under_the_same_id
         answer = await browser.send(button(await browser.see(PATH)))
         assert answer.status_code == 303
         page = await browser.see(answer.headers["location"])
-        assert page.one("p", role="status").text == "3 deliveries are owed again."
+        said = page.one("p", role="status").text
+        assert said == "3 deliveries are owed again: 3 given up before, 0 waiting after a failed attempt."
         assert there.told == []
         assert await sent(notifier) == ["delivered"] * 3
         assert {told.id for told in there.told} == before
         assert {told.job_id for told in there.told} == {job.id for job in jobs}
-        assert "Every receiver took the last message" in (await browser.see(PATH)).one(id="receivers").text
+        assert "Every receiver took what was sent to it" in (await browser.see(PATH)).one(id="receivers").text
 
 
 async def test_pressed_twice_it_sends_nothing_twice(house: House) -> None:
@@ -151,7 +194,10 @@ async def test_pressed_twice_it_sends_nothing_twice(house: House) -> None:
         for _ in range(2):
             answer = await browser.send(form)
             said.append((await browser.see(answer.headers["location"])).one("p", role="status").text)
-    assert said == ["1 delivery is owed again.", "0 deliveries are owed again."]
+    assert said == [
+        "1 delivery is owed again: 1 given up before, 0 waiting after a failed attempt.",
+        "0 deliveries are owed again: 0 given up before, 0 waiting after a failed attempt.",
+    ]
     assert len(await house.deliveries.claim(100, each=100)) == 1
 
 
@@ -214,10 +260,9 @@ async def test_a_form_that_is_not_ours_does_nothing(
 
 async def test_what_an_address_says_is_done_is_believed_only_as_a_number(house: House) -> None:
     async with signed_in(house) as browser:
-        assert (await browser.see(f"{PATH}?done=owed-1234")).one(
-            "p", role="status"
-        ).text == "1,234 deliveries are owed again."
-        for forged in ("owed-<b>", "owed--1", "owed-1%20call%20us", "owed-99999999999"):
+        told = (await browser.see(f"{PATH}?done=owed-1200-34")).one("p", role="status").text
+        assert told.startswith("1,234 deliveries are owed again: 1,200 given up before, 34 waiting")
+        for forged in ("owed-1", "owed-<b>-1", "owed--1-1", "owed-1-1%20call%20us", "owed-1-99999999999"):
             assert (await browser.see(f"{PATH}?done={forged}")).all("p", role="status") == []
 
 
