@@ -112,7 +112,7 @@ class Metrics:
         )
         self._deliveries = gauge("deliveries", "Messages to callers that are in a state now.", "state")
         self._failing = gauge(
-            "receivers_failing", "Receivers that messages were given up for or that did not take their last, to 100."
+            "receivers_failing", "Receivers with messages that were given up or are tried again, to 100."
         )
         self._files = gauge("storage_files", "Videos in object storage.")
         self._bytes = gauge("storage_bytes", "Bytes of the videos in object storage.")

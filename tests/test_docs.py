@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from service.__main__ import app
 from service.assembly import open_service
+from service.backoff import DELIVERY_ATTEMPTS, DELIVERY_HOURS
 from service.config import SETTINGS, Config, Setting
 from service.metrics import Metrics
 from service.model import EVENTS, TRANSITIONS, Billable, ErrorCode, OnUnknown, State, VideoRequest
@@ -44,6 +45,13 @@ def table(head: str) -> list[list[str]]:
         rows.append([cell.strip() for cell in line.strip("|").split("|")])
     assert rows, f"the README has no table {head}"
     return rows
+
+
+# What is told to callers
+
+
+def test_how_often_and_how_long_a_message_is_sent_is_what_the_code_does() -> None:
+    assert f"up to {DELIVERY_ATTEMPTS} times in about {DELIVERY_HOURS} hours" in " ".join(README.split())
 
 
 # Settings

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from service.commands.desk import DeskError, Page, Search, View, no_job, no_key
+from service.commands.desk import DeskError, Page, Search, View, no_job, no_key, no_receiver
 from service.outbound import Answer, ask, reason
 from service.web.callers import is_job_id
 from service.web.filters import EVERY_TENANT
@@ -190,9 +190,12 @@ class RemoteDesk:
         return _data(page), bool(page.get("has_more"))
 
     async def redeliver_all(self, receiver: str, tenant: str | None) -> View:
-        """Owe a receiver again all that was given up; return how much that is."""
+        """Send all again that a receiver did not take; return how much that is."""
         body = {"receiver": receiver} | ({} if tenant is None else {"tenant": tenant})
-        return _view(await self.ask("POST", "/v1/receivers/redeliver", body=body))
+        try:
+            return _view(await self.ask("POST", "/v1/receivers/redeliver", body=body))
+        except DeskError as error:
+            raise no_receiver(receiver, self.where) if error.code == "receiver_not_found" else error from None
 
     async def keys(self) -> list[View]:
         """Return every API key, oldest first, without the keys themselves."""

@@ -107,11 +107,40 @@ def test_keys_are_made_listed_and_revoked(desk: LocalDesk) -> None:
 
 
 def test_what_a_receiver_did_not_take_is_owed_to_it_again(desk: LocalDesk) -> None:
-    assert "no such receiver" in desk.fails("receivers", "redeliver", "https://backend.example.com")
+    unknown = desk.fails("receivers", "redeliver", "https://backend.example.com")
+    assert "there is no receiver https://backend.example.com" in unknown
+    assert "`reelkeeper receivers list`" in unknown
+    assert "GET " not in unknown
     desk.with_records(told)
     assert desk.run("receivers", "list", "--json").exit_code == 0
     said = desk.run("receivers", "redeliver", "https://backend.example.com", "--tenant", "studio")
-    assert said.stdout == "0 messages are owed to https://backend.example.com:443 again (tenant studio)\n"
+    assert said.stdout == (
+        "0 messages are owed to https://backend.example.com:443 again (tenant studio): "
+        "0 given up before, 0 waiting after a failed attempt\n"
+    )
+
+
+def test_what_waits_for_its_next_attempt_is_sent_at_once(desk: LocalDesk) -> None:
+    async def refused_once(records: Records) -> None:
+        for _ in range(8):
+            await told(records)
+        refused, gone = (DeliveryAttempt(1, 8, status, None, "no") for status in (503, 410))
+        while claimed := await records.deliveries.claim(100, each=100):
+            for number, delivery in enumerate(claimed):
+                if number == 0:
+                    assert await records.deliveries.gave_up(delivery, gone)
+                else:
+                    assert await records.deliveries.try_again(delivery, refused, 9_999_999_999_999)
+
+    desk.with_records(refused_once)
+    redeliver = ("receivers", "redeliver", "https://backend.example.com")
+    done = json.loads(desk.run(*redeliver, "--json").stdout)
+    assert (done["redelivered"], done["given_up"] + done["waiting"]) == (8, 8)
+    assert done["given_up"] > 0
+    assert done["waiting"] > 0
+    [failing] = json.loads(desk.run("receivers", "list", "--json").stdout)
+    assert (failing["failed"], failing["pending"]) == (0, 8), "it has taken nothing yet"
+    assert json.loads(desk.run(*redeliver, "--json").stdout)["redelivered"] == 0
 
 
 async def failing(records: Records, count: int, tenant: str = "studio") -> None:
