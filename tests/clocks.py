@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from service.clock import SystemClock
+
+_TRIED_S = 0.2
 
 
 class FastClock:
@@ -20,3 +24,11 @@ class FastClock:
     def now(self) -> int:
         """Return the time as unix milliseconds."""
         return self.since + round((self._machine.now() - self.since) * self.rate)
+
+
+def share_of_processor() -> float:
+    """Return how much of a processor whoever wants one gets just now: 1, or less on a machine that others use, too."""
+    began, used = time.monotonic(), time.process_time()
+    while time.process_time() - used < _TRIED_S:
+        pass
+    return min(1.0, _TRIED_S / (time.monotonic() - began))

@@ -48,7 +48,7 @@ HEAD = (
 )
 _RATE = 20.0
 _RHYTHM = Rhythm(idle=0.25, renew_every=1.0)
-_PATIENCE = 40.0  # s
+_PATIENCE = 120.0  # s
 _MOST_ASKED = 400  # until creates are refused
 _REFUSED = 3
 _AT_ONCE = 3

@@ -139,7 +139,7 @@ async def _collected(world: World) -> None:
     world.place.signal(signal.SIGKILL)
     await until(lambda: len(world.place.lives) > lives)
     with contextlib.suppress(TimeoutError):  # the audit finds what is left
-        await until(lambda: not world.parts(), seconds=20)
+        await until(lambda: not world.parts())
 
 
 def _rows(

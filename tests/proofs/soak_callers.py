@@ -143,7 +143,7 @@ class Callers:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
         async with (
             httpx.AsyncClient(
-                base_url=world.place.url, headers=headers, trust_env=False, timeout=10, limits=limits
+                base_url=world.place.url, headers=headers, trust_env=False, timeout=60, limits=limits
             ) as client,
             asyncio.TaskGroup() as group,
         ):

@@ -56,7 +56,7 @@ class Pace:
                 rhythm=Rhythm(idle=0.2, renew_every=timing.lease / _S / self.rate / 3),
                 look_inside=False,
             ),
-            submit_seconds=120 / self.rate,
+            submit_seconds=240 / self.rate,
             stubborn=True,
             then=tuple(then),
         )
