@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from service.clock import SystemClock
 from service.errors import StoreUnavailableError
 from service.model import Delivery, DeliveryAttempt, DeliveryState, Face, Job, VideoRequest
 from service.outbound import public_client
-from service.store import Deliveries, NewJob
+from service.store import Deliveries, NewJob, Redelivery
 from service.vault import Vault
 from service.web.deliveries import Composer
 from service.web.views import Views
@@ -438,6 +439,21 @@ async def test_a_message_is_sent_again_on_demand_as_a_new_attempt(post: Post) ->
         (1, 200, "first"),
         (2, 204, ""),
     ]
+
+
+async def test_a_receiver_that_was_down_has_at_once_what_waited_hours_for_it_and_nothing_twice(post: Post) -> None:
+    async with receiver(*[answer(status=503)] * 18) as there:
+        jobs = [await post.owe(there.url) for _ in range(3)]
+        for number in range(6):
+            post.clock.advance(await post.wait(jobs[0]) if number else 0)
+            assert await post.step() == ["later: the answer was 503"] * 3
+        assert [await post.wait(job) for job in jobs] == [5 * 3_600_000] * 3
+        where = "acme", f"http://{urlsplit(there.url).netloc}"
+        assert await post.deliveries.redeliver_all(*where) == Redelivery(given_up=0, waiting=3)
+        assert await post.step() == ["delivered"] * 3
+        assert await post.deliveries.redeliver_all(*where) == Redelivery(given_up=0, waiting=0)
+        assert await post.step() == []
+    assert Counter(there.ids()) == {f"evt_{job.id}": 7 for job in jobs}
 
 
 # Stops and crashes
