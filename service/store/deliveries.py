@@ -12,6 +12,8 @@ from service.model import Delivery, DeliveryAttempt, DeliveryState, State
 from service.store.transaction import Ledger, Timing, Transaction, dumps, error_from
 
 _ATTEMPT = tuple(DeliveryAttempt.__dataclass_fields__)
+_MOST_ATTEMPTS = 50  # at one message that are shown: whoever redelivers adds attempts for ever
+_MOST_MESSAGES = 20
 _AT_ONCE = 500  # that are owed again in one transaction: nobody waits long for it
 
 
@@ -116,21 +118,26 @@ class Deliveries:
     # Callers
 
     async def of(self, job_id: str) -> list[tuple[Delivery, list[DeliveryAttempt]]]:
-        """Return all that is owed about a job with every attempt, oldest first."""
+        """Return what is owed about a job with its attempts, oldest first: of the newest 20 messages the newest 50.
+
+        The number of the last attempt tells how many there were.
+        """
 
         def work(tx: Tx) -> list[tuple[Delivery, list[DeliveryAttempt]]]:
-            owed = [_delivery(row) for row in tx.all("job_deliveries", job_id=job_id)]
-            return [
-                (each, [DeliveryAttempt(**row) for row in tx.all("delivery_attempts", delivery_id=each.id)])
-                for each in owed
-            ]
+            owed = [_delivery(row) for row in tx.all("job_deliveries", job_id=job_id, most=_MOST_MESSAGES)]
+            owed.reverse()
+            return [(each, _attempts(tx, each.id)) for each in owed]
 
-        return await self._ledger.db.read(work)
+        return await self._ledger.db.look(work, job_id)
+
+    async def attempts(self, delivery_id: str) -> list[DeliveryAttempt]:
+        """Return the attempts at one delivery as `of` does."""
+        return await self._ledger.db.read(lambda tx: _attempts(tx, delivery_id))
 
     async def last_attempts(self, delivery_ids: Collection[str]) -> dict[str, DeliveryAttempt]:
         """Return the last attempt at each of some deliveries, by their ids; what nobody tried yet is not there."""
         ids = dumps(list(delivery_ids))
-        rows = await self._ledger.db.read(lambda tx: tx.all("last_attempts", ids=ids))
+        rows = await self._ledger.db.look(lambda tx: tx.all("last_attempts", ids=ids))
         return {row["delivery_id"]: DeliveryAttempt(**{name: row[name] for name in _ATTEMPT}) for row in rows}
 
     async def redeliver(self, job_id: str) -> Delivery | None:
@@ -154,7 +161,7 @@ class Deliveries:
     async def failing(self, tenant: str | None = None, *, limit: int = 20) -> list[FailingReceiver]:
         """List receivers that did not take something, given up or tried again, newest trouble first."""
         query = "failing" if tenant is None else "tenant_failing"
-        rows = await self._ledger.db.read(lambda tx: tx.all(query, tenant=tenant, limit=limit))
+        rows = await self._ledger.db.look(lambda tx: tx.all(query, tenant=tenant, limit=limit), tenant or "")
         return [FailingReceiver(**row) for row in rows]
 
     async def receiver(self, tenant: str, receiver: str) -> FailingReceiver | None:
@@ -164,20 +171,20 @@ class Deliveries:
 
     async def tenants_failing(self, receiver: str, *, limit: int) -> list[str]:
         """Return the tenants whose receiver of this name `failing` lists, by name."""
-        rows = await self._ledger.db.read(lambda tx: tx.all("tenants_failing", receiver=receiver, limit=limit))
+        rows = await self._ledger.db.look(lambda tx: tx.all("tenants_failing", receiver=receiver, limit=limit))
         return [row["tenant"] for row in rows]
 
     async def later(self, tenant: str, receiver: str, *, limit: int = 20) -> list[Delivery]:
         """List what a receiver did not take and will be sent again, the next one first."""
         wanted = {"tenant": tenant, "receiver": receiver, "now": self._ledger.clock.now(), "limit": limit}
-        return [_delivery(row) for row in await self._ledger.db.read(lambda tx: tx.all("later", **wanted))]
+        return [_delivery(row) for row in await self._ledger.db.look(lambda tx: tx.all("later", **wanted), tenant)]
 
     async def failed(
         self, tenant: str, receiver: str, *, before_id: str | None = None, limit: int = 20
     ) -> list[Delivery]:
         """List what was given up for a receiver, newest first; `before_id` continues after the page before."""
         wanted = {"tenant": tenant, "receiver": receiver, "before_id": before_id, "limit": limit}
-        return [_delivery(row) for row in await self._ledger.db.read(lambda tx: tx.all("failed", **wanted))]
+        return [_delivery(row) for row in await self._ledger.db.look(lambda tx: tx.all("failed", **wanted), tenant)]
 
     async def redeliver_all(self, tenant: str, receiver: str) -> Redelivery:
         """Send all once more that was given up for a receiver or waits after a failed attempt; return how much that is.
@@ -235,6 +242,11 @@ def _places(tx: Transaction, limit: int, each: int) -> Counter[tuple[str, str]]:
             lanes[lane] += 1
             tenants[tenant] += 1
     return places
+
+
+def _attempts(tx: Tx, delivery_id: str) -> list[DeliveryAttempt]:
+    rows = tx.all("delivery_attempts", delivery_id=delivery_id, most=_MOST_ATTEMPTS)
+    return [DeliveryAttempt(**row) for row in reversed(rows)]
 
 
 def _note(tx: Transaction, delivery: Delivery, attempt: DeliveryAttempt, *, taken: bool) -> None:

@@ -7,6 +7,7 @@ thousand are met in one call. Which filter leads is chosen by how many jobs it l
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,10 @@ _LAST = "~"  # is greater than every id
 _LAST_NUMBER = 2**62
 _SHORTEST_PREFIX = 3  # characters: what begins with less is too much
 _COMMON = 1_000  # a word of so many jobs was typed to its end
-_MOST_WORDS = 20
+_MOST_WORDS = 10  # that are looked for: each costs a walk along all jobs that have it
+_LONGEST_TEXT = 4_000  # characters that are read for words
+# Accents that the index takes for a part of a word; without a letter they are none.
+_ACCENT = re.compile("[\u0300-\u0304\u0306-\u030c\u030f\u0311\u031b\u0323-\u0328\u032d\u032e\u0330\u0331]")
 _ULID = re.compile(r"[0-9a-z]{26}", re.ASCII)
 _JOB_ID = re.compile(r"job_[0-9a-z]{0,26}", re.ASCII)
 _ID_LENGTH = 30
@@ -140,16 +144,26 @@ def _match(tx: Tx, text: str, tenant: object) -> str | None:
 
     None when there is nothing to look for.
     """
-    words = [word for word in text.split() if any(letter.isalnum() for letter in word)][:_MOST_WORDS]
+    text = text[:_LONGEST_TEXT]
+    words = list({word.lower(): word for word in _words(text)}.values())
     if not words:
         return None
     scope = f'tenant : "{str(tenant).encode().hex()}" AND ' if tenant is not None else ""
-    quoted = ['"{}"'.format(word.replace('"', '""').replace("\0", " ")) for word in words]
-    last = words[-1]
-    begun = sum(map(str.isalnum, last)) >= _SHORTEST_PREFIX and last[-1].isalnum()
+    quoted = [f'"{word}"' for word in words[:_MOST_WORDS]]
+    begun = len(words) <= _MOST_WORDS and len(words[-1]) >= _SHORTEST_PREFIX and text.endswith(words[-1])
     if begun and tx.one("common_word", words=f"words : {quoted[-1]}", most=_COMMON) is None:
         quoted[-1] += "*"
     return scope + " AND ".join(f"words : {word}" for word in quoted)
+
+
+def _words(text: str) -> list[str]:
+    """Return what the index takes for a word each: of several in a row it would make a phrase, which may cost seconds.
+
+    It knows the letters of an old Unicode; what came later is a space here, for it might be one there.
+    """
+    kinds = ((letter, unicodedata.ucd_3_2_0.category(letter)) for letter in text)
+    parts = (letter if kind[0] in "LN" or kind == "Co" or _ACCENT.match(letter) else " " for letter, kind in kinds)
+    return [word for word in "".join(parts).split() if _ACCENT.sub("", word)]
 
 
 def _named(text: str) -> str | None:

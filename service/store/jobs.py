@@ -139,7 +139,9 @@ class Store:
         if behind is not None:
             with suppress(StoreUnavailableError):  # looking for older jobs must work when writing does not
                 await self._ledger.db.run(lambda tx: tx.do("index_words"))
-        return await self._ledger.db.read(lambda tx: find(tx, tenant, wanted, before_id=before_id, limit=limit))
+        return await self._ledger.db.look(
+            lambda tx: find(tx, tenant, wanted, before_id=before_id, limit=limit), tenant or ""
+        )
 
     async def jobs(self, tenant: str | None = None, *, before_id: str | None = None, limit: int = 20) -> list[Job]:
         """Return the newest jobs, one tenant's or (None) everybody's; `before_id` continues after the page before."""
@@ -147,8 +149,8 @@ class Store:
 
     async def jobs_oldest_first(self, tenant: str, *, after_id: str | None = None, limit: int = 20) -> list[Job]:
         """List a tenant's jobs the other way round; `after_id` continues after the last job of the page before."""
-        rows = await self._ledger.db.read(
-            lambda tx: tx.all("tenant_jobs_oldest_first", tenant=tenant, after_id=after_id, limit=limit)
+        rows = await self._ledger.db.look(
+            lambda tx: tx.all("tenant_jobs_oldest_first", tenant=tenant, after_id=after_id, limit=limit), tenant
         )
         return [job_from(row) for row in rows]
 
@@ -167,7 +169,7 @@ class Store:
 
     async def receipts(self, job_id: str) -> list[KeptReceipt]:
         """Return the genuine callbacks about a job, in the order in which they came."""
-        return await self._ledger.db.read(lambda tx: kept_receipts(tx, job_id))
+        return await self._ledger.db.look(lambda tx: kept_receipts(tx, job_id), job_id)
 
     async def cancel(self, job_id: str) -> Job | None:
         """Cancel a job that waits to be submitted; None when it is in any other state."""

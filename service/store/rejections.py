@@ -83,7 +83,7 @@ class Rejections:
         limit: int = 20,
     ) -> list[Rejection]:
         """List them, newest first; `before` continues after the last one of the page before, `tenant` sees its own."""
-        rows = await self._ledger.db.read(
+        rows = await self._ledger.db.look(
             lambda tx: tx.all(
                 "rejections",
                 tenant=tenant,
@@ -92,14 +92,15 @@ class Rejections:
                 before_job=before and before.job_id,
                 before_reason=before and before.reason,
                 limit=limit,
-            )
+            ),
+            tenant or "",
         )
         return [_rejection(row) for row in rows]
 
     async def totals(self) -> dict[str, dict[str, int]]:
         """Count those that are kept, and no others: provider -> reason -> times."""
         found: dict[str, dict[str, int]] = {}
-        for row in await self._ledger.db.read(lambda tx: tx.all("count_rejections")):
+        for row in await self._ledger.db.look(lambda tx: tx.all("count_rejections")):
             found.setdefault(row["provider"], {})[row["reason"]] = row["times"]
         return found
 

@@ -125,7 +125,7 @@ class Statistics:
                 unknown_words=dict(words),
             )
 
-        return await self._ledger.db.read(work)
+        return await self._ledger.db.look(work, whose)
 
     async def forget(self) -> None:
         """Forget what happened more than eight days ago and was spent more than 30 ago, a day in each transaction."""

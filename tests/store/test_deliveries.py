@@ -416,6 +416,34 @@ async def test_every_attempt_is_kept_with_what_came_of_it(world: World, deliveri
     assert await deliveries.claim(100, each=4) == []
 
 
+async def test_of_many_attempts_the_newest_are_shown_and_how_many_there_were(
+    world: World, deliveries: Deliveries
+) -> None:
+    job = await ended(world)
+    for _ in range(53):
+        delivery = await only(deliveries)
+        assert await deliveries.gave_up(delivery, REFUSAL)
+        assert await deliveries.redeliver(job.id)
+    [(_, attempts)] = await deliveries.of(job.id)
+    assert [attempt.number for attempt in attempts] == list(range(4, 54))
+    assert await deliveries.attempts(delivery.id) == attempts
+    last = await deliveries.last_attempts([delivery.id])
+    assert last == {delivery.id: attempts[-1]}
+
+
+async def test_of_many_messages_about_a_job_the_newest_are_shown(world: World, deliveries: Deliveries) -> None:
+    job = await ended(world)
+    for number in range(2, 24):
+        world.sql(
+            "INSERT INTO deliveries (id, state, tenant, job_id, receiver, ended, created_at, finished_at)"
+            " VALUES (:id, 'failed', 'acme', :job_id, 'there', 'failed', 1, 1)",
+            id=f"evt_{job.id}_{number}",
+            job_id=job.id,
+        )
+    shown = [delivery.id for delivery, _ in await deliveries.of(job.id)]
+    assert shown == [f"evt_{job.id}_{number}" for number in range(4, 24)]
+
+
 async def test_what_was_given_up_is_never_sent_again_by_itself(world: World, deliveries: Deliveries) -> None:
     job = await ended(world)
     assert await deliveries.gave_up(await only(deliveries), REFUSAL)

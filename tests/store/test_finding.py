@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 
+from service.db import Row, Tx
 from service.errors import StoreUnavailableError
 from service.model import ErrorCode, Job, State, VideoRequest
 from service.store import Found, NewJob, Wanted, finding
@@ -240,6 +243,73 @@ async def test_no_text_is_more_than_words(world: World, text: str) -> None:
     page = await world.store.find(None, Wanted(text=text))
     assert page.looked_at_all
     assert {job.request.prompt for job in page.jobs} <= {"a red fox in the snow"}
+
+
+def asked_of_the_index(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows with all that the index is asked for."""
+    asked: list[str] = []
+    real = finding._find_words
+
+    def noting(tx: Tx, *arguments: Any) -> Found:  # noqa: ANN401 - whatever it takes
+        class Noting:
+            one, do = tx.one, tx.do
+
+            def all(self, query: str, /, **parameters: object) -> list[Row]:
+                asked.append(str(parameters.get("words")))
+                return tx.all(query, **parameters)
+
+        return real(Noting(), *arguments)
+
+    monkeypatch.setattr(finding, "_find_words", noting)
+    return asked
+
+
+async def test_many_short_words_without_a_space_are_no_phrase(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asked_of_the_index(monkeypatch)
+    job = await made(world, "a b c d")
+    assert await found(world, "d.a-c_b.a.a.a") == [job.id]
+    assert await found(world, ".".join("a" * 100), "acme") == [job.id]
+    assert asked == [
+        'words : "d" AND words : "a" AND words : "c" AND words : "b"',
+        'tenant : "61636d65" AND words : "a"',
+    ]
+
+
+async def test_so_many_words_are_looked_for_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asked_of_the_index(monkeypatch)
+    words = [f"word{number}" for number in range(15)]
+    job = await made(world, " ".join(words))
+    assert await found(world, " ".join([*words, "nothing"])) == [job.id]
+    assert asked == [" AND ".join(f'words : "{word}"' for word in words[:10])]
+
+
+@pytest.mark.parametrize("text", ["Fox fox FOX", "fox-fox/fox"])
+async def test_a_word_that_is_repeated_is_looked_for_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    asked = asked_of_the_index(monkeypatch)
+    job = await made(world)
+    assert await found(world, text) == [job.id]
+    assert [each.count("words :") for each in asked] == [1]
+
+
+def test_what_is_one_word_here_is_one_to_the_index() -> None:
+    """Or it would be a phrase of many there. Some letters of our Unicode are none of SQLite's."""
+    letters = [chr(code) for code in range(1, 0x30000) if not 0xD800 <= code < 0xE000]
+    words = finding._words(" ".join(f"q{letter}y" for letter in letters))
+    whole = [word for word in words if len(word) == 3]
+    assert len(whole) > 90_000
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("CREATE VIRTUAL TABLE search USING fts5 (words, tokenize = 'unicode61 remove_diacritics 2')")
+        connection.execute("CREATE VIRTUAL TABLE found USING fts5vocab (search, 'row')")
+        connection.execute("INSERT INTO search VALUES (?)", (" ".join(whole),))
+        assert connection.execute("SELECT sum(cnt) FROM found").fetchall() == [(len(whole),)]
+
+
+@pytest.mark.parametrize("word", ["cafe\u0301s", "\u0301cafes", "CAFÉS"])
+async def test_an_accent_of_its_own_is_a_part_of_its_word(world: World, word: str) -> None:
+    job = await made(world, "two cafés")
+    assert await found(world, word) == [job.id]
 
 
 async def test_text_of_spaces_filters_nothing(world: World) -> None:

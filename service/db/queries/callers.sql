@@ -241,13 +241,13 @@ UPDATE deliveries
  WHERE id IN (SELECT value FROM json_each(:ids));
 
 -- job_deliveries --
--- All that a caller is owed about a job, oldest first.
-SELECT * FROM deliveries WHERE job_id = :job_id ORDER BY rowid;
+-- The newest :most messages that a caller is owed about a job, newest first.
+SELECT * FROM deliveries WHERE job_id = :job_id ORDER BY rowid DESC LIMIT :most;
 
 -- delivery_attempts --
--- Every try to deliver something, oldest first.
+-- The newest :most tries to deliver something, newest first.
 SELECT number, at, duration_ms, status, error, answer FROM delivery_attempts
- WHERE delivery_id = :delivery_id ORDER BY number;
+ WHERE delivery_id = :delivery_id ORDER BY number DESC LIMIT :most;
 
 -- last_attempts --
 -- What came of the last try to deliver each of some things.
