@@ -25,7 +25,9 @@ _READERS_LOCKS = range(123, 128)
 # Where it locks the database as long as it is open, SHARED_FIRST: https://www.sqlite.org/src/doc/trunk/src/os.h
 _OPENERS_LOCKS = range(0x40000002, 0x40000002 + 510)
 _SETTLED_S = 2.0  # for so long an opening or closing by another process may look like a fault
-_LOCK = re.compile(r"POSIX +\w+ +(?:READ|WRITE) +(?P<pid>[1-9]\d*) +\S+:(?P<inode>\d+) +(?P<first>\d+) ")
+_LOCK = re.compile(
+    r"POSIX +\w+ +(?:READ|WRITE) +(?P<pid>[1-9]\d*) +(?P<device>\w+:\w+):(?P<inode>\d+) +(?P<first>\d+) "
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,9 @@ def _holders(file: Path | str, locks: range) -> str:
         inode = os.stat(file).st_ino  # noqa: PTH116 - of a Path and of a name
         held = [_LOCK.search(line) for line in Path("/proc/locks").read_text("ascii").splitlines()]
         pids = {
-            int(lock["pid"]) for lock in held if lock and int(lock["inode"]) == inode and int(lock["first"]) in locks
+            int(lock["pid"])
+            for lock in held
+            if lock and int(lock["inode"]) == inode and int(lock["first"]) in locks and lock["device"] == _device(file)
         }
         names = [
             f"{Path(f'/proc/{pid}/comm').read_text('utf-8').strip()}, process {pid}" for pid in pids - {os.getpid()}
@@ -256,6 +260,21 @@ def _holders(file: Path | str, locks: range) -> str:
     except OSError:
         return ""
     return f" ({'; '.join(sorted(names))})" if names else ""
+
+
+def _device(file: Path | str) -> str | None:
+    """Return the disk that a file is on, as /proc/locks names it: on some (btrfs) stat has another name for it."""
+    descriptor = os.open(file, os.O_PATH)  # closing one of this kind drops no lock
+    try:
+        about = Path(f"/proc/self/fdinfo/{descriptor}").read_text("ascii")
+    finally:
+        os.close(descriptor)
+    mount = about.partition("mnt_id:")[2].split()[0]
+    for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines():
+        number, _, device, *_ = line.split()
+        if number == mount:
+            return ":".join(f"{int(part):02x}" for part in device.split(":"))
+    return None
 
 
 def _check_everything(path: Path) -> str:

@@ -121,7 +121,8 @@ async def test_a_disk_with_little_room_is_told_before_it_is_full(path: Path) -> 
 
 async def test_a_full_disk_refuses_and_room_is_all_it_takes_to_go_on(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 8 * MIB) as folder:
-        path = folder / "reelkeeper.db"
+        path, spare = folder / "reelkeeper.db", folder / "spare"
+        spare.write_bytes(bytes(MIB))
         database = await SQLiteDatabase.open(path, ManualClock(), Limits(reserve=2 * MIB))
         kept = [await database.run(put("first"))]
         assert await trouble(database) is None
@@ -141,7 +142,8 @@ async def test_a_full_disk_refuses_and_room_is_all_it_takes_to_go_on(tmp_path: P
         filler = fill(folder)
         refused = await asyncio.gather(*(database.run(put(f"{n}", MIB)) for n in range(5)), return_exceptions=True)
         assert {type(each) for each in refused} == {StoreUnavailableError}
-        filler.unlink()
+        for each in (filler, spare):
+            each.unlink()
         kept.append(await database.run(put("z" * 10)))
         assert await database.read(names) == sorted(kept)
         await database.close()
@@ -157,6 +159,20 @@ async def test_a_full_disk_while_opening_says_so(tmp_path: Path) -> None:
             await SQLiteDatabase.open(path, ManualClock())
         filler.unlink()
         await (await SQLiteDatabase.open(path, ManualClock())).close()
+
+
+async def test_who_uses_another_disks_database_is_in_nobodys_way(tmp_path: Path) -> None:
+    """On small disks the files have the same numbers."""
+    with small_disk(tmp_path / "one", 8 * MIB) as one, small_disk(tmp_path / "two", 8 * MIB) as two:
+        paths = [folder / "reelkeeper.db" for folder in (one, two)]
+        for path in paths:
+            await (await SQLiteDatabase.open(path, ManualClock())).close()
+        assert len({path.stat().st_ino for path in paths}) == 1
+        with held(paths[0], READ) as other:
+            assert f"process {other}" in guard._holders(paths[0], guard._OPENERS_LOCKS)
+            database = await SQLiteDatabase.open(paths[1], ManualClock())
+            assert await database.run(put("a")) == "a"
+            await database.close()
 
 
 async def test_a_disk_that_is_read_only_while_opening_says_so(tmp_path: Path) -> None:
