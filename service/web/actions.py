@@ -72,7 +72,7 @@ class Actions:
         return JSONResponse(self._views.job(job), 202, {"location": self._views.url(job), **headers})
 
     async def deliveries(self, request: Request) -> Response:
-        """List what the caller was told about a job, and every attempt to do so, oldest first."""
+        """List what the caller was told about a job, and the newest 50 attempts at each message, oldest first."""
         job = await self._callers.job(request)
         owed = await self._deliveries.of(job.id)
         data = [self._views.delivery(delivery, attempts) for delivery, attempts in owed]

@@ -102,6 +102,8 @@ class Views:
             "receiver": delivery.receiver,
             "created_at": rfc3339(delivery.created_at),
             "due_at": None if delivery.due_at is None else rfc3339(delivery.due_at),
+            # The newest are listed; each has its number.
+            "attempts_made": attempts[-1].number if attempts else 0,
             "attempts": [
                 {
                     "number": attempt.number,

@@ -22,6 +22,7 @@ from service.providers import Unanswered
 from service.providers.openrouter import OpenRouter
 from service.store import Created, NewJob
 from tests.web.house import OPENROUTER_SECRET, PUBLIC_URL, House, ask
+from tests.web.status.browsing import signed_in
 
 Says = bool | Unanswered
 
@@ -389,6 +390,7 @@ async def test_deliveries_are_shown_with_every_attempt_and_without_the_rest_of_t
             "receiver": "https://backend.example.com:443",
             "created_at": "2026-09-21T14:13:20.000Z",
             "due_at": "2026-09-21T14:14:20.000Z",
+            "attempts_made": 1,
             "attempts": [
                 {
                     "number": 1,
@@ -425,6 +427,25 @@ async def test_a_message_is_sent_again_with_a_new_attempt_beside_the_old_ones(
     [after] = (await client.get(f"/v1/jobs/{job.id}/deliveries")).json()["data"]
     assert after["state"] == "delivered"
     assert [(each["number"], each["status"]) for each in after["attempts"]] == [(1, 502), (2, 204)]
+
+
+async def test_of_very_many_attempts_the_newest_are_shown_and_how_many_there_were(
+    house: House, client: httpx.AsyncClient
+) -> None:
+    job = await told(house)
+    await house.store.cancel(job.id)
+    for _ in range(52):
+        [claimed] = await house.deliveries.claim(1, each=1)
+        await house.deliveries.gave_up(claimed, FAILED_ATTEMPT)
+        again = (await client.post(f"/v1/jobs/{job.id}/redeliver")).json()
+    [shown] = (await client.get(f"/v1/jobs/{job.id}/deliveries")).json()["data"]
+    assert shown == again
+    assert shown["attempts_made"] == 52
+    assert [each["number"] for each in shown["attempts"]] == list(range(3, 53))
+    async with signed_in(house, operator=True) as browser:
+        deliveries = (await browser.see(f"/status/jobs/{job.id}")).one(id="deliveries")
+    assert "52 attempts were made; these are the newest 50." in deliveries.text
+    assert len(deliveries.one("ol").children) >= 50
 
 
 async def test_a_message_that_is_on_its_way_is_not_sent_beside_itself(house: House, client: httpx.AsyncClient) -> None:

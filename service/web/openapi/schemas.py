@@ -167,7 +167,8 @@ NATIVE: Mapping[str, Schema] = {
             "receiver": text("scheme, host and port"),
             "created_at": TIME,
             "due_at": or_null(TIME),
-            "attempts": several(ref("DeliveryAttempt")),
+            "attempts_made": whole("how often it was tried over its whole life, with every redelivery"),
+            "attempts": several(ref("DeliveryAttempt"), "the newest 50, oldest first"),
         },
     ),
     "DeliveryAttempt": record(
