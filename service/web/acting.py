@@ -139,7 +139,7 @@ class Acting:
         return None if retriable(job) else why_not_retriable(job)
 
     async def redeliver(self, job: Job) -> tuple[Delivery, Sequence[DeliveryAttempt]]:
-        """Send the newest message about a job once more; return it with every attempt so far.
+        """Send the newest message about a job once more; return it with the newest attempts so far.
 
         Raises RefusalError (409 `nothing_to_deliver`, `being_delivered`).
         """
@@ -150,8 +150,7 @@ class Acting:
         if again is None:
             where = f"{self._views.url(job)}/deliveries shows what comes of it."
             raise RefusalError(409, "being_delivered", f"{_BEING_DELIVERED}; {where}")
-        owed = await self._deliveries.of(job.id)
-        return again, next((attempts for each, attempts in owed if each.id == again.id), ())
+        return again, await self._deliveries.attempts(again.id)
 
     async def remirror(self, asked: Job, *, source: str) -> Job:
         """Copy a video again that was given up as unavailable, for a day; `source` is who wants it.
