@@ -18,7 +18,7 @@ from service.outbound import Answer, ask, configured_client, reason
 from service.records import open_records
 from service.storage import Storage
 from service.vault import Vault
-from service.web.status.numbers import OVERDUE_MS, concerns, of_providers, of_the_last_day
+from service.web.status.numbers import OVERDUE_MS, concerns, of_providers, of_the_last_day, rejections
 
 _SECONDS = 15.0
 _PARTS = {
@@ -62,11 +62,13 @@ async def examine(config: Config, clock: Clock) -> AsyncIterator[Finding]:
 
 async def _course(config: Config, clock: Clock) -> list[Finding]:
     """Say what the records tell of the last day."""
-    async with open_records(config, clock=clock) as records:
+    async with open_records(config, clock=clock, create=False) as records:
+        now = clock.now()
         overview = await records.statistics.overview()
-        rejected = of_the_last_day(await records.rejections.page(limit=records.rejections.most), clock.now())
-    waits = [Wait(each.step, each.provider, each.job_id, clock.now() - each.due_at) for each in overview.waiting]
-    found = concerns(overview, of_providers(overview, config.configured), rejected, config.configured)
+        rejected = of_the_last_day(await records.rejections.page(limit=records.rejections.most), now)
+    waits = [Wait(each.step, each.provider, each.job_id, now - each.due_at) for each in overview.waiting]
+    shown = of_providers(overview, config.configured)
+    found = [*concerns(overview, shown, config.configured), *rejections(shown, rejected, now)]
     return course(waits, [(each.kind, each.message) for each in found])
 
 
@@ -122,7 +124,7 @@ def _and(names: Sequence[str]) -> str:
 
 async def _database(config: Config) -> Finding:
     try:
-        async with open_records(config) as records:
+        async with open_records(config, create=False) as records:
             await records.store.probe()
     except ReelkeeperError as error:
         return Finding("database", well=False, says=str(error))
@@ -140,7 +142,7 @@ async def _storage(config: Config) -> Finding:
 
 async def _keeps_videos(config: Config) -> bool:
     with contextlib.suppress(ReelkeeperError):  # of the database, which is told elsewhere
-        async with open_records(config) as records:
+        async with open_records(config, create=False) as records:
             return await records.store.keeps_videos()
     return False
 

@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from service.model import DeliveryState, Source, State
 from service.web.openapi.operations import OPERATORS, SEEN, Operation
 from service.web.openapi.responses import HTML, JSON, answered
-from service.web.openapi.shapes import JOB_ID, Schema, each, number, one_of, or_null, record, ref, several, text, whole
+from service.web.openapi.shapes import (
+    FLAG,
+    JOB_ID,
+    Schema,
+    each,
+    number,
+    one_of,
+    or_null,
+    record,
+    ref,
+    several,
+    text,
+    whole,
+)
 
 _TIME = text("RFC 3339, UTC, with milliseconds", format="date-time")
 _SHARE = or_null(number("0 to 1; null when there is nothing to share"))
@@ -86,6 +99,7 @@ STATUS: Mapping[str, Schema] = {
                         ),
                         "provider": or_null(text()),
                         "message": text("for people"),
+                        "mended": FLAG | {"description": "it is told for a day, and nobody must look any more"},
                     },
                 ),
                 "what somebody should look at",

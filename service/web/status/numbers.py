@@ -11,6 +11,8 @@ from service.web.status.writing import coarse
 
 HOUR = 4  # quarters
 OVERDUE_MS = 300_000  # at which somebody should look
+_QUARTER_MS = 900_000
+_MINUTE_MS = 60_000
 _DAY_MS = 86_400_000
 _FEW = 3  # jobs, of which nothing can be said in general
 _BAD = ("job.failed", "job.expired")
@@ -56,6 +58,7 @@ class Concern:
     kind: str  # "callbacks_stopped", "callbacks_rejected", "unserved", "failing", "overdue"
     provider: str | None
     message: str
+    mended: bool = False  # it is told for a while, and nobody must look any more
 
 
 def of_providers(overview: Overview, configured: Collection[str]) -> list[Numbers]:
@@ -92,9 +95,7 @@ def overdue_ms(overview: Overview, now: int) -> dict[str, int]:
     return found
 
 
-def concerns(
-    overview: Overview, providers: Sequence[Numbers], rejected: Sequence[Rejection], configured: Collection[str] | None
-) -> Iterator[Concern]:
+def concerns(overview: Overview, providers: Sequence[Numbers], configured: Collection[str] | None) -> Iterator[Concern]:
     """Say what numbers look wrong. `configured` None: the reader cannot change the settings, so these are not told."""
     for each in providers:
         callbacks, polls = each.settled[Source.CALLBACK], each.settled[Source.POLL]
@@ -122,13 +123,25 @@ def concerns(
                 each.name,
                 f"Most jobs of {each.name} failed in the last hour: {bad} of {bad + good} that ended.",
             )
+
+
+def rejections(providers: Sequence[Numbers], rejected: Sequence[Rejection], now: int) -> Iterator[Concern]:
+    """Say whose callbacks were `rejected` until `now`; those of whom genuine ones settled jobs since are mended."""
+    settled = {each.name: each.settled[Source.CALLBACK] for each in providers}
     for name in sorted({each.provider for each in rejected}):
         of_it = [each for each in rejected if each.provider == name]
         reasons = ", ".join(sorted({each.reason.replace("_", " ") for each in of_it}))
+        last = max(each.last_at for each in of_it)
+        # What else came in the quarter of the last one may have come before it.
+        after = max(now // _QUARTER_MS - last // _QUARTER_MS, 0)
+        mended = after > 0 and sum(settled.get(name, _NOTHING)[-after:]) > 0
+        since = ", and none since; genuine ones came since, so it seems mended" if mended else ""
         yield Concern(
             "callbacks_rejected",
             name,
-            f"Callbacks about jobs of {name} were rejected in the last day: {reasons}.",
+            f"Callbacks about jobs of {name} were rejected in the last day: {reasons}. "
+            f"The last one came {_lately(now - last)}{since}.",
+            mended,
         )
 
 
@@ -142,6 +155,10 @@ def overdue(overview: Overview, now: int) -> Iterator[Concern]:
 def of_the_last_day(rejected: Sequence[Rejection], now: int) -> list[Rejection]:
     """Return those that came in the last 24 hours."""
     return [each for each in rejected if each.last_at > now - _DAY_MS]
+
+
+def _lately(ms: int) -> str:
+    return f"{coarse(ms)} ago" if ms >= _MINUTE_MS else "less than a minute ago"
 
 
 def _share(part: int, whole: int) -> float | None:

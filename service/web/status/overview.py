@@ -24,6 +24,12 @@ from service.web.views import rfc3339
 
 _LASTS_MS = 900  # so that a look every second finds another one
 _REJECTIONS = 50
+_UNSURE = {
+    "callbacks_stopped": "callbacks stopped",
+    "callbacks_rejected": "callbacks rejected",
+    "unserved": "not configured",
+    "failing": "most jobs fail",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +177,7 @@ class OverviewPage:
             "storage": {"files": overview.storage.files, "bytes": overview.storage.bytes},
             "deliveries": {state: overview.deliveries.get(state, 0) for state in DeliveryState},
             "concerns": [
-                {"kind": each.kind, "provider": each.provider, "message": each.message}
+                {"kind": each.kind, "provider": each.provider, "message": each.message, "mended": each.mended}
                 for each in self._concerns(tenant, snapshot)
             ],
         }
@@ -192,17 +198,19 @@ class OverviewPage:
     def _concerns(self, tenant: str | None, snapshot: Snapshot) -> list[numbers.Concern]:
         shown = self._shown(tenant, snapshot.overview)
         return [
-            *numbers.concerns(snapshot.overview, shown, snapshot.rejected, self._providers if tenant is None else None),
+            *numbers.concerns(snapshot.overview, shown, self._providers if tenant is None else None),
+            *numbers.rejections(shown, snapshot.rejected, snapshot.at),
             *numbers.overdue(snapshot.overview, snapshot.at),
         ]
 
 
 def _word(provider: str, parts: Collection[Part], concerns: Collection[numbers.Concern]) -> str:
-    """Return how a provider is: "ok", "unsure", "ill", or nothing when nobody here knows."""
+    """Return how a provider is: "ok", "ill", what is unsure about it, or nothing when nobody here knows."""
     if any(part.trouble for part in parts if part.serves(provider)):
         return "ill"
-    if any(concern.provider == provider for concern in concerns):
-        return "unsure"
+    unsure = [each.kind for each in concerns if each.provider == provider and not each.mended]
+    if unsure:
+        return ", ".join(dict.fromkeys(_UNSURE[kind] for kind in unsure))
     return "ok" if parts else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.model import DeliveryState, Source, State
-from service.store import Overview, Stored, Waiting
+from service.store import Overview, Reason, Rejection, Stored, Waiting
 from service.web.status import numbers, sparks, writing
 
 NOW = 1_790_000_000_000
@@ -42,7 +42,7 @@ def overview(
 
 def concerns(about: Overview, configured: tuple[str, ...] | None = ("openrouter",)) -> list[tuple[str, str]]:
     shown = numbers.of_providers(about, configured or ())
-    found = [*numbers.concerns(about, shown, [], configured), *numbers.overdue(about, NOW)]
+    found = [*numbers.concerns(about, shown, configured), *numbers.overdue(about, NOW)]
     return [(each.kind, each.message) for each in found]
 
 
@@ -90,6 +90,25 @@ def test_open_jobs_of_a_provider_that_is_not_configured_are_told_to_who_can_conf
     [(kind, message)] = concerns(about, ("llmgateway",))
     assert kind == "unserved"
     assert "2 of its jobs are open" in message
+
+
+def rejection(ago_ms: int, reason: Reason = Reason.WRONG_SECRET, provider: str = "openrouter") -> Rejection:
+    return Rejection("job_1", provider, reason, "", 1, NOW - ago_ms, NOW - ago_ms, {}, 3)
+
+
+def test_the_last_rejected_callback_is_dated_and_mended_once_genuine_ones_settled_jobs_after_it() -> None:
+    rejected = [rejection(3_540_000), rejection(7_200_000, Reason.TOO_LARGE)]
+    since = {Source.CALLBACK: course(q4=1)}
+    before = {Source.CALLBACK: course(q5=9)}
+    for reports, mended in ((since, True), (before, False), ({}, False)):
+        shown = numbers.of_providers(overview(reports=reports), ())
+        [concern] = numbers.rejections(shown, rejected, NOW)
+        assert concern.mended is mended
+        assert "were rejected in the last day: too large, wrong secret. The last one came 59 min ago" in concern.message
+        assert ("none since; genuine ones came since" in concern.message) is mended
+    [just] = numbers.rejections([], [rejection(59_999)], NOW)
+    assert just.message.endswith("The last one came less than a minute ago.")
+    assert not just.mended
 
 
 def test_a_step_is_as_late_as_its_oldest_item_and_told_after_five_minutes() -> None:

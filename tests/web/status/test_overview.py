@@ -182,6 +182,15 @@ async def test_rejected_callbacks_of_the_last_day_are_told_with_where_to_look(ho
         concerns = (await browser.see("/status")).one(id="concerns")
         assert "about jobs of openrouter were rejected in the last day: wrong secret." in concerns.text
         assert concerns.one("a").attributes["href"] == "/status/callbacks"
+        page = await browser.see("/status")
+        assert page.one(id="well").text == "needs a look"
+        assert page.one(id="providers").one("span", class_="state").text == "callbacks rejected"
+        house.clock.advance(900_000)
+        await house.call_back(job, "failed")
+        page = await browser.see("/status")
+        assert "The last one came 15 min ago, and none since; genuine ones came since" in page.one(id="concerns").text
+        assert page.one(id="well").text == "all well"
+        assert (await browser.client.get("/status.json")).json()["concerns"][0]["mended"] is True
     house.clock.advance(86_400_000)
     async with signed_in(house) as browser:
         assert "rejected" not in (await browser.see("/status")).one(id="concerns").text
