@@ -61,12 +61,13 @@ def jobs_attach(
 ) -> None:
     """Bind an id that you found at the provider.
 
-    It is for a job whose submission has an unknown outcome. The provider is asked about it at once. It cannot be
-    undone, so a script must write --yes.
+    It is for a job whose submission has an unknown outcome. The provider is asked about it at once. An id that no
+    report has confirmed yet can be replaced; then it is for good, so a script must write --yes.
     """
     if not is_provider_job_id(provider_job_id):
         fail(f"the provider's id must be {PROVIDER_JOB_ID}", code=2)
-    confirm(f"{plain(job_id)} will be {provider_job_id} for good; this cannot be undone.", yes=yes, final=True)
+    what = f"{plain(job_id)} will be {provider_job_id}; once a report has confirmed that, it is for good."
+    confirm(what, yes=yes, final=True)
     _do(url, key_file, lambda desk: desk.attach(job_id, provider_job_id), _is, as_json=as_json)
 
 

@@ -45,6 +45,7 @@ class LocalDesk:
             creating=Creating(records.store, clock, records.ids),
             providers={},  # none is asked from here
             views=views,
+            clock=clock,
         )
 
     async def jobs(self, search: Search, *, go_on: str | None, limit: int) -> Page:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from service.clock import Clock
 from service.model import (
     ApiKey,
     Billable,
@@ -62,12 +63,14 @@ class Acting:
         creating: Creating,
         providers: Mapping[str, Provider],
         views: Views,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._deliveries = deliveries
         self._creating = creating
         self._providers = providers
         self._views = views
+        self._clock = clock
 
     def hindrances(self, job: Job, owed: Sequence[Delivery]) -> dict[str, str | None]:
         """Return for each wish why it would be refused now, None when it would not; `owed` is all about the job."""
@@ -76,7 +79,7 @@ class Acting:
             "retry": self._why_no_retry(job),
             "redeliver": _why_no_redelivery(job, owed),
             "remirror": _why_no_remirror(job),
-            "attach": _why_no_attach(job),
+            "attach": _why_no_attach(job, self._clock.now()),
         }
 
     async def cancel(self, asked: Job) -> Cancellation:
@@ -166,8 +169,8 @@ class Acting:
     async def attach(self, asked: Job, provider_job_id: str) -> Job:
         """Bind an id that somebody found at the provider; the provider is asked about it at once.
 
-        To bind the same again changes nothing and is no error. Raises RefusalError (400 `invalid_request`,
-        409 `cannot_attach`).
+        It takes the place of one that was attached before, until a report confirms that one. To bind the same again
+        changes nothing and is no error. Raises RefusalError (400 `invalid_request`, 409 `cannot_attach`).
         """
         if not is_provider_job_id(provider_job_id):
             raise invalid_request([Problem("provider_job_id", f"must be {PROVIDER_JOB_ID}")])
@@ -176,7 +179,7 @@ class Acting:
             job = await self._store.job(asked.id) or asked
             if job.provider_job_id != provider_job_id:
                 taken = f"Another job is bound to {provider_job_id} already; look the id up at {job.provider} again."
-                raise RefusalError(409, "cannot_attach", _why_no_attach(job) or taken)
+                raise RefusalError(409, "cannot_attach", _why_no_attach(job, self._clock.now()) or taken)
         return job
 
 
@@ -251,13 +254,18 @@ def _why_no_remirror(job: Job) -> str | None:
     return None if given_up else _unremirrorable(job)
 
 
-def _why_no_attach(job: Job) -> str | None:
-    if job.provider_job_id is not None:
+def _why_no_attach(job: Job, now: int) -> str | None:
+    if job.provider_job_id is not None and not job.unconfirmed:
         return f"The job is bound to {job.provider_job_id}, which is for good."
     if job.submitted_at is None:
         return f"The job was never submitted, so {job.provider} has no id for it."
+    if job.state is State.SUBMITTING and job.doubted_at is None and now < (job.leased_until or 0):
+        return (
+            f"The job is being submitted to {job.provider} just now, whose answer names its id; attach one when the "
+            "answer is known to be lost, in a few minutes at most."
+        )
     unknown = job.error is not None and job.error.code is ErrorCode.SUBMISSION_UNKNOWN
-    if job.state in (State.QUEUED, State.SUBMITTING, State.EXPIRED) or unknown:
+    if not job.state.final or job.state is State.EXPIRED or unknown:
         return None
     ended = f" with {job.error.code}" if job.error else ""
     return f"The job has ended as {job.state}{ended}; only one whose submission has an unknown outcome can be bound."

@@ -105,7 +105,9 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     new_jobs = NewJobs(providers, default_provider, allowed_private_hosts)
     jobs = Jobs(store=store, callers=callers, creating=creating, new_jobs=new_jobs, views=views)
     batch = Batch(callers=callers, creating=creating, new_jobs=new_jobs, views=views, refused=answer_to)
-    acting = Acting(store=store, deliveries=deliveries, creating=creating, providers=providers, views=views)
+    acting = Acting(
+        store=store, deliveries=deliveries, creating=creating, providers=providers, views=views, clock=clock
+    )
     actions = Actions(
         store=store, deliveries=deliveries, callers=callers, creating=creating, acting=acting, views=views
     )

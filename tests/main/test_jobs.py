@@ -214,8 +214,11 @@ def test_an_unknown_outcome_is_bound_to_the_id_that_an_operator_found(desk: Loca
     assert desk.run("jobs", "attach", job.id, "gen-found", "--yes").stdout == f"{job.id} is running\n"
     shown = json.loads(desk.run("jobs", "show", job.id).stdout)
     assert shown["provider_job_id"] == "gen-found"
-    said = desk.fails("jobs", "attach", job.id, "gen-other", "--yes")
-    assert f"{job.id}: The job is bound to gen-found, which is for good" in said
+    desk.run("jobs", "attach", job.id, "gen-right", "--yes")  # the other one was a mistake
+    assert json.loads(desk.run("jobs", "show", job.id).stdout)["provider_job_id"] == "gen-right"
+    known = desk.with_records(running)
+    said = desk.fails("jobs", "attach", known.id, "gen-other", "--yes")
+    assert f"{known.id}: The job is bound to gen-1, which is for good" in said
 
 
 def test_an_id_of_another_job_is_not_bound(desk: LocalDesk) -> None:

@@ -121,7 +121,7 @@ def test_who_sits_at_a_terminal_is_asked_before_money_is_spent(shell: Shell, mon
 def test_a_script_must_say_yes_to_what_cannot_be_undone_and_to_nothing_else(shell: Shell) -> None:
     doubted, failed = shell.with_records(in_doubt), shell.with_records(refused)
     said = shell.fails("jobs", "attach", doubted.id, "gen-1", code=2)
-    assert said.startswith(f"reelkeeper: {doubted.id} will be gen-1 for good; this cannot be undone.")
+    assert said.startswith(f"reelkeeper: {doubted.id} will be gen-1; once a report has confirmed that, it is for good.")
     assert said.endswith("write --yes to do it\n")
     assert json.loads(shell.run("jobs", "show", doubted.id).stdout)["provider_job_id"] is None
     assert shell.run("jobs", "attach", doubted.id, "gen-1", "--yes").exit_code == 0

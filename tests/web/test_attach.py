@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import httpx
@@ -70,10 +70,54 @@ async def test_the_same_id_once_more_changes_nothing(house: House, operator: htt
     job = await doubted(house)
     first, again = await attach(operator, job), await attach(operator, job)
     assert (again.status_code, again.json()) == (200, first.json())
+    assert await house.history(job) == ["job.queued", "job.submitting", "job.in_doubt", "job.running"]
+
+
+@pytest.mark.parametrize("place", [doubted, given_up])
+async def test_a_wrong_id_is_replaced_by_the_right_one(
+    house: House, operator: httpx.AsyncClient, place: Callable[[House], Awaitable[Job]]
+) -> None:
+    job = await place(house)
+    wrong, right = await attach(operator, job, "gen-wrong"), await attach(operator, job, "gen-right")
+    assert (right.status_code, right.json()["state"]) == (200, wrong.json()["state"])
+    assert (right.json()["provider_job_id"], right.json()["provider_status"]) == ("gen-right", "attached")
+    events = (await operator.get(f"/v1/jobs/{job.id}/events")).json()["data"]
+    assert events[-1]["type"] == "job.bound"
+    assert events[-1]["data"] == {"provider_job_id": "gen-right", "instead_of": "gen-wrong"}
+
+
+async def test_an_id_that_a_report_has_confirmed_is_for_good(house: House, operator: httpx.AsyncClient) -> None:
+    job = await doubted(house)
+    await attach(operator, job)
+    await house.call_back(replace(job, provider_job_id="gen-found"), "in_progress")
     other = await attach(operator, job, "gen-other")
     assert other.status_code == 409
     assert other.json()["error"]["code"] == "cannot_attach"
     assert other.json()["error"]["message"] == "The job is bound to gen-found, which is for good."
+    answer = await house.call_back(replace(job, provider_job_id="gen-other"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "mismatched")
+
+
+async def test_a_genuine_callback_is_believed_although_a_wrong_id_was_attached(
+    house: House, operator: httpx.AsyncClient
+) -> None:
+    job = await doubted(house)
+    await attach(operator, job, "gen-wrong")
+    answer = await house.call_back(replace(job, provider_job_id="gen-right"))
+    assert answer.status_code == 204
+    after = await house.store.job(job.id)
+    assert after is not None
+    assert (after.state, after.provider_job_id) == (State.MIRRORING, "gen-right")
+
+
+async def test_no_id_is_attached_while_the_job_is_being_submitted(house: House, operator: httpx.AsyncClient) -> None:
+    job = await house.submitting()
+    answer = await attach(operator, job)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "cannot_attach")
+    assert "is being submitted to openrouter just now, whose answer names its id" in answer.json()["error"]["message"]
+    assert await house.store.job(job.id) == job
+    house.clock.advance(60_000)  # whoever submitted it is gone
+    assert (await attach(operator, job)).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ async def create(reader: Reader, call: str, status: int, body: object, **headers
 
 async def test_every_answer_is_as_it_is_described(house: House, reader: Reader, jobs: dict[str, Job]) -> None:
     await receivers(house, reader)
+    await house.claims.in_doubt(jobs["submitting"], "no answer")
     await the_native_api(reader, jobs)
     await the_compatible_faces(reader, jobs)
     for face in ("/v1/jobs", "/api/v1/videos", "/v1/videos"):

@@ -156,7 +156,10 @@ def native(providers: Sequence[str]) -> list[Operation]:
             (*SENT, 403, 409, *FOUND),
             ("job_id",),
             bodies.ATTACH,
-            {409: "The job is bound already, was never submitted, or another has this id (`cannot_attach`)."},
+            {
+                409: "The job is bound to an id that a report has confirmed, was never submitted or is just being "
+                "submitted, or another job has this id (`cannot_attach`)."
+            },
         ),
         *content(f"{job}/content", "readJobContent", NATIVE, ("index", "redirect")),
     ]

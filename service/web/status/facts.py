@@ -144,7 +144,7 @@ def pretty(value: object) -> str:
 def buttons(job: Job, owed: Sequence[Delivery], hindrances: Mapping[str, str | None]) -> list[Button]:
     """Return what can be pressed about a job, for each of `hindrances`; `owed` is what its caller is told of it."""
     newest = f", job.{owed[-1].ended}, is sent to {owed[-1].receiver}" if owed else " is sent to its caller"
-    undone = "; that cannot be undone. Compare time, model and prompt there first."
+    undone = "; an id that no report has confirmed yet can be replaced. Compare time, model and prompt there first."
     asks = {
         "cancel": (
             "Cancel",

@@ -102,6 +102,13 @@ def _mirroring(event: Event) -> tuple[str, str]:
     return _by(event, "Finished" if event.data.get("source") else "The video is copied again")
 
 
+def _bound(event: Event) -> tuple[str, str]:
+    wrong = event.data.get("instead_of")
+    if wrong is None:
+        return "Bound to the provider's id after we had given up", _words(event)
+    return "Bound to another id than was attached", f"{_words(event)} · instead of {wrong}"
+
+
 _TELLERS: Mapping[str, Callable[[Event], tuple[str, str]]] = {
     "job.queued": _queued,
     "job.submitting": lambda _: ("Submission begun", ""),
@@ -113,5 +120,5 @@ _TELLERS: Mapping[str, Callable[[Event], tuple[str, str]]] = {
     "job.cancelled": lambda event: _by(event, "Cancelled"),
     "job.expired": lambda event: _by(event, "Expired"),
     "job.recovered": lambda event: _by(event, "Recovered after we had given up"),
-    "job.bound": lambda event: ("Bound to the provider's id after we had given up", _words(event)),
+    "job.bound": _bound,
 }
