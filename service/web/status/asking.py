@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, quote, unquote_plus, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote_plus, urlsplit
 
 from starlette.requests import Request
 
@@ -73,9 +73,17 @@ def sign_in_address(address: str) -> str:
 
 def where_form_was(request: Request) -> str:
     """Return the address of the page whose form was sent, as far as the browser tells."""
-    referer = urlsplit(request.headers.get("referer", ""))
+    referer = _parts(request.headers.get("referer", ""))
     address = f"{referer.path}?{referer.query}" if referer.query else referer.path
     return address if referer.netloc == request.headers.get("host") and is_here(address) else HOME
+
+
+def _parts(url: str) -> SplitResult:
+    """Return the parts of what anybody may have sent as a URL: none of what is no URL, such as "http://["."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def is_link_from_elsewhere(request: Request) -> bool:
@@ -94,7 +102,7 @@ def require_own_form(request: Request, public_url: str) -> None:
     Every browser tells one of these headers with a form; programs that tell neither have no cookie to be abused.
     """
     site, origin = request.headers.get("sec-fetch-site", "same-origin"), request.headers.get("origin")
-    theirs = urlsplit(origin) if origin is not None else None
+    theirs = _parts(origin) if origin is not None else None
     ours = urlsplit(public_url)
     known = theirs is None or (
         (theirs.scheme, theirs.netloc) == (ours.scheme, ours.netloc)
