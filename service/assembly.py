@@ -165,6 +165,7 @@ async def open_service(
             metrics=metrics,
             tally=tally,
             turnstile=turnstile,
+            wrong_keys=Turnstile(machine),
             posters=Posters(examiner, store.keep_footage, clock=clock),
             link_seconds=config.link_seconds,
             scrape_seconds=tuning.scrape_seconds,

@@ -82,6 +82,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     metrics: Metrics,
     tally: Tally,
     turnstile: Turnstile,
+    wrong_keys: Turnstile,
     scrape_seconds: float,
     posters: Posters | None = None,
     link_seconds: int = 0,
@@ -93,9 +94,10 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
 
     `public_url` has no trailing slash; `workers` tells what is wrong with each worker; `metrics` are shown to
     operators, and wait for the database for `scrape_seconds`; `tally` writes rejected callbacks to `rejections`, and is
-    closed by whoever made it; `turnstile` is where they wait their turn; signed links to storage live for
-    `link_seconds` (0: none are made); callers may be told at `allowed_private_hosts` (`host:port`); `stopping` tells
-    streams without an end to end; `observer` is told of requests and callbacks.
+    closed by whoever made it; `turnstile` is where they wait their turn, and `wrong_keys` where those wait who
+    sign in with one; signed links to storage live for `link_seconds` (0: none are made); callers may be told at
+    `allowed_private_hosts` (`host:port`); `stopping` tells streams without an end to end; `observer` is told of
+    requests and callbacks.
     """
     observer = observer or Observers()
     views = Views(public_url)
@@ -177,7 +179,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
         sessions=sessions,
         pages=pages,
         templates=templates,
-        turnstile=turnstile,
+        turnstile=wrong_keys,
         public_url=public_url,
     )
     overview = OverviewPage(

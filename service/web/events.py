@@ -61,7 +61,7 @@ class Events:
         if job.state.final and not await self._store.events(job.id, after):
             return Response(status_code=204, headers=BY_ACCEPT)  # an EventSource stops for good
         caller = await self._callers.caller(request)  # an operator's look takes no place of the job's owner
-        return self._streams.stream(request, caller.tenant, self._tell(request, after))
+        return self._streams.stream(request, caller, self._tell(request, after))
 
     async def _tell(self, request: Request, after: int) -> AsyncIterator[bytes]:
         quiet = _LOOKS_A_HEARTBEAT  # the first look says something in any case: some proxies wait for a first byte

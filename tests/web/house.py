@@ -71,6 +71,7 @@ class House:
     sessions: Sessions
     tally: Tally
     turnstile: Turnstile
+    wrong_keys: Turnstile
     vault: Vault
     storage: Storage
     providers: dict[str, Provider]
@@ -112,6 +113,7 @@ class House:
             sessions=self.sessions,
             tally=self.tally,
             turnstile=self.turnstile,
+            wrong_keys=self.wrong_keys,
             posters=posters,
             link_seconds=link_seconds,
             scrape_seconds=scrape_seconds,
@@ -226,6 +228,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
                 sessions=Sessions(db, clock, ids),
                 tally=Tally(rejections, clock),
                 turnstile=Turnstile(SystemClock()),
+                wrong_keys=Turnstile(SystemClock()),
                 vault=vault,
                 storage=Storage.open(str(folder / "videos")),
                 providers={"openrouter": openrouter, "llmgateway": llmgateway},

@@ -379,7 +379,7 @@ async def test_the_streams_of_one_tenant_leave_places_to_another_until_all_are_t
         async with stage.listening(job) as (refused, _):
             assert refused.status_code == 429
             error = json.loads(await refused.aread())["error"]
-            assert error["message"].startswith("3 streams of events are open in the whole service, ")
+            assert error["message"].startswith("3 streams of events are open with all tenants' API keys, ")
     await until(lambda: not stage.streams)
     assert not stage.events._streams._open, "whoever has none is forgotten"
 
@@ -394,6 +394,29 @@ async def test_operators_who_look_on_take_places_of_their_own_and_none_of_the_jo
         async with stage.listening(job) as (response, told):
             assert response.status_code == 200
             await next_of(told)
+    await until(lambda: not stage.streams)
+
+
+async def test_operators_get_in_when_tenants_have_taken_every_place_and_have_no_more_than_one_tenant(
+    stage: Stage,
+) -> None:
+    job = await stage.house.queued()
+    _, other = await stage.house.keys.create("of globex", "globex")
+    operators = [(await stage.house.keys.create(tenant, tenant, operator=True))[1] for tenant in ("acme", "globex")]
+    job_of_other = await stage.house.queued(tenant="globex")
+    kept = []
+    async with AsyncExitStack() as stack:
+        for wanted, key in ((job, ""), (job, ""), (job_of_other, other), *((job, key) for key in operators)):
+            headers = {"authorization": f"Bearer {key}"} if key else {}
+            response, told = await stack.enter_async_context(stage.listening(wanted, headers=headers))
+            assert response.status_code == 200
+            await next_of(told)
+            kept.append(told)
+        assert stage.streams == 5
+        async with stage.listening(job, headers={"authorization": f"Bearer {operators[0]}"}) as (refused, _):
+            assert refused.status_code == 429
+            error = json.loads(await refused.aread())["error"]
+            assert error["message"].startswith("2 streams of events are open with operators' API keys, ")
     await until(lambda: not stage.streams)
 
 

@@ -110,7 +110,7 @@ class Pages:
         if wants_stream(request):
             if visitor is None:
                 return Response(live.message("signed-out"), headers=STREAMED)
-            return self._streams.stream(request, visitor.key.tenant, self._tell(request, template, fill))
+            return self._streams.stream(request, visitor.key, self._tell(request, template, fill))
         if visitor is None:
             return self._to_sign_in(request)
         try:

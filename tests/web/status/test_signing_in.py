@@ -69,7 +69,7 @@ async def test_who_tries_many_keys_waits_longer_and_longer(house: House) -> None
     async def pause(seconds: float) -> None:
         waits.append(seconds)
 
-    house.turnstile = Turnstile(house.clock, pause)
+    house.wrong_keys = Turnstile(house.clock, pause)
     async with house.client(key="") as client:
         for _ in range(105):
             assert (await sign_in(client, "rk_wrong")).status_code == 403
@@ -82,16 +82,35 @@ async def test_when_too_many_wait_nobody_waits_with_them(house: House) -> None:
     async def pause(_seconds: float) -> None:
         await go.wait()
 
-    house.turnstile = Turnstile(house.clock, pause)
-    house.turnstile.most = 1
+    house.wrong_keys = Turnstile(house.clock, pause)
+    house.wrong_keys.most = 1
     async with house.client(key="") as client:
         for _ in range(100):
             await sign_in(client, "rk_wrong")
         waiting = asyncio.create_task(sign_in(client, "rk_wrong"))
-        await until(lambda: house.turnstile.crowded("sign-in"))
+        await until(lambda: house.wrong_keys.crowded("sign-in"))
         assert (await sign_in(client, house.key)).status_code == 429
         go.set()
         assert (await waiting).status_code == 403
+
+
+async def test_a_crowd_of_rejected_callbacks_keeps_nobody_from_signing_in(house: House) -> None:
+    go = asyncio.Event()
+
+    async def pause(_seconds: float) -> None:
+        await go.wait()
+
+    house.turnstile = Turnstile(house.clock, pause)
+    house.turnstile.most = 1
+    job = await house.running()
+    async with house.client(key="") as client:
+        sent = [client.post(f"{house.address(job)}x", content=b"{}") for _ in range(101)]
+        crowd = [asyncio.create_task(each) for each in sent]
+        await until(lambda: house.turnstile.crowded(""))
+        assert (await sign_in(client, "rk_wrong")).status_code == 403
+        assert (await sign_in(client, house.key)).status_code == 303
+        go.set()
+        await asyncio.gather(*crowd)
 
 
 async def test_a_session_lasts_half_a_day_and_ends_with_its_key(house: House) -> None:
