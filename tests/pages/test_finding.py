@@ -30,7 +30,7 @@ async def test_a_job_is_found(view: Window, tenant: Tenant, what: str) -> None:
         "id": job_id,
         "beginning of the id": job_id[:24],
         "provider's id": provider_job_id,
-        "prompt": f"umbrella {tenant.name}x",
+        "prompt": f"umbrella {tenant.name}xy",
         "model": f"webm {tenant.name}xyz",
         "metadata": f"order{tenant.name}",
     }[what]
