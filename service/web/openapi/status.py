@@ -82,7 +82,7 @@ STATUS: Mapping[str, Schema] = {
                         "model": text(),
                         "jobs": whole(),
                         "priced": whole("how many the provider told the price of"),
-                        "cost": number("USD"),
+                        "cost": or_null(number("USD, null while `priced` is 0")),
                     },
                 ),
                 "of the last 30 days, the dearest first, 50 at most",

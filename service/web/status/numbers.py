@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.model import Source, State
-from service.store import QUARTERS, Overview, Rejection
+from service.store import QUARTERS, Overview, Rejection, Spend
 from service.web.status.writing import coarse
 
 HOUR = 4  # quarters
@@ -150,6 +150,24 @@ def overdue(overview: Overview, now: int) -> Iterator[Concern]:
     for step, ms in overdue_ms(overview, now).items():
         if ms >= OVERDUE_MS:
             yield Concern("overdue", None, f"The step {step} is {coarse(ms)} overdue; the oldest item is listed below.")
+
+
+def by_provider(spend: Sequence[Spend]) -> list[Spend]:
+    """Return what was spent at each provider, whatever the model (""), by name."""
+    return [
+        _together(name, [each for each in spend if each.provider == name])
+        for name in sorted({each.provider for each in spend})
+    ]
+
+
+def together(spend: Sequence[Spend]) -> Spend:
+    """Return what was spent, whatever the provider and model ("")."""
+    return _together("", spend)
+
+
+def _together(provider: str, spend: Sequence[Spend]) -> Spend:
+    jobs, priced = sum(each.jobs for each in spend), sum(each.priced for each in spend)
+    return Spend(provider, "", jobs, priced, sum(each.cost for each in spend))
 
 
 def of_the_last_day(rejected: Sequence[Rejection], now: int) -> list[Rejection]:

@@ -130,6 +130,8 @@ class OverviewPage:
             ],
             "waiting": sorted(overview.waiting, key=lambda each: (numbers.STEPS.index(each.step), each.due_at)),
             "spend": overview.spend,
+            "spent_at": numbers.by_provider(overview.spend),
+            "spent": numbers.together(overview.spend),
             "storage": overview.storage,
             "deliveries": {state: overview.deliveries.get(state, 0) for state in DeliveryState},
             "unknown_words": overview.unknown_words,
@@ -170,7 +172,7 @@ class OverviewPage:
                     "model": each.model,
                     "jobs": each.jobs,
                     "priced": each.priced,
-                    "cost": each.cost,
+                    "cost": each.cost if each.priced else None,
                 }
                 for each in overview.spend
             ],

@@ -230,6 +230,28 @@ async def test_an_empty_service_says_so(house: House) -> None:
     assert page.one(id="spend").text == "No job was submitted."
 
 
+async def test_what_was_spent_is_summed_up_by_provider_with_how_many_prices_are_known(house: House) -> None:
+    kept = await house.completed()
+    for model in "abcdefgh":
+        await house.queued("llmgateway", model=model)
+        [job] = await house.claims.claim_queued("llmgateway", 1)
+        await house.store.submitted(job.id, model, "pending", first_poll_ms=1)
+    async with signed_in(house, operator=True) as browser:
+        section = (await browser.see("/status")).one(id="spend")
+        told = (await browser.client.get("/status.json")).json()["spend"]
+    cost = f"${kept.cost:,.2f}"
+    rows = [row.text for row in section.all("tr")]
+    assert rows[1] == f"{kept.model} openrouter {cost} price known for 1 of 1 job"
+    assert rows[2] == "a llmgateway price not told for 0 of 1 job"
+    assert section.one("summary").text == "1 more"
+    assert rows[-3:] == [
+        "llmgateway price not told for 0 of 8 jobs",
+        f"openrouter {cost} price known for 1 of 1 job",
+        f"Together {cost} price known for 1 of 9 jobs",
+    ]
+    assert [each["cost"] for each in told] == [kept.cost, *[None] * 8]
+
+
 async def test_a_database_that_is_away_is_told_on_a_page(house: House) -> None:
     async with signed_in(house) as browser:
         await house.db.close()
