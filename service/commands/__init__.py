@@ -15,11 +15,12 @@ from typing import Any, NoReturn, TypeVar
 import typer
 import uvloop
 from rich.console import Console
-from rich.json import JSON
+from rich.highlighter import JSONHighlighter
 
 from service.config import Config, LocalConfig, RemoteConfig, SecretConfig
 from service.errors import ConfigurationError, ReelkeeperError
 from service.records import Records, open_records
+from service.tables import plain
 
 T = TypeVar("T")
 Settings = TypeVar("Settings", Config, SecretConfig, LocalConfig, RemoteConfig)
@@ -67,7 +68,12 @@ def fail(*sentences: str, code: int = 1) -> NoReturn:
 
 def note(sentence: str) -> None:
     """Tell what is no result, beside the output."""
-    typer.echo(f"reelkeeper: {sentence}", err=True)
+    say(f"reelkeeper: {sentence}", err=True)
+
+
+def say(sentence: str, *, err: bool = False) -> None:
+    """Print one line; nothing that a service or a caller wrote in it can steer a terminal."""
+    typer.echo(plain(sentence), err=err)
 
 
 def print_json(console: Console, value: object) -> None:
@@ -77,7 +83,7 @@ def print_json(console: Console, value: object) -> None:
         return
     shown = json.dumps(value, indent=2, ensure_ascii=False)
     safe = (each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in shown)
-    console.print(JSON("".join(safe), indent=2, ensure_ascii=False), soft_wrap=True)
+    console.print(JSONHighlighter()("".join(safe)), soft_wrap=True)
 
 
 def confirm(question: str, *, yes: bool, final: bool = False) -> None:

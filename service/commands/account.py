@@ -23,7 +23,9 @@ _LONGEST_DETAIL = 300
 
 def what_to_do(job: View) -> str:
     """Return what an operator does about a job, or what the job waits for."""
-    state, error, provider = State(job["state"]), job["error"], job["provider"]
+    state, error, provider = job["state"], job["error"], job["provider"]
+    if state not in list(State) or (error is not None and error["code"] not in list(ErrorCode)):
+        return "The service is of a newer version than this command, which cannot tell; look at the job on its page."
     ways = Ways(
         look="run `reelkeeper check`",
         retry=f"run `reelkeeper jobs retry {job['id']}`",
@@ -32,8 +34,8 @@ def what_to_do(job: View) -> str:
     )
     if error is not None:
         return advice(ErrorCode(error["code"]), provider, ways)
-    found = f" If you find it there, {ways.attach}." if state is State.SUBMITTING else ""
-    return f"{awaited(state, provider)}{found}"
+    found = f" If you find it there, {ways.attach}." if state == State.SUBMITTING else ""
+    return f"{awaited(State(state), provider)}{found}"
 
 
 def tell(
@@ -46,7 +48,8 @@ def tell(
     rejected: Sequence[View],
 ) -> None:
     """Print a job and all that is known of it."""
-    console.print(Text(job["id"], "bold"), Text(job["state"], f"bold {STYLES[job['state']]}"))
+    colour = STYLES.get(job["state"], "")
+    console.print(Text(plain(job["id"]), "bold"), Text(plain(job["state"]), f"bold {colour}"))
     _pairs(console, _facts(job))
     _section(console, "What happened", _timeline(events))
     if receipts or rejected:

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from service.commands import confirm, fail, out, print_json
+from service.commands import confirm, err, fail, out, print_json, say
 from service.commands.desk import Desk, View
 from service.commands.jobs import JobId, app
 from service.commands.places import AsJson, KeyFile, Url, Yes, at_desk
-from service.model import is_provider_job_id
+from service.commands.progress import Busy
+from service.model import State, is_provider_job_id
 from service.tables import plain
 from service.web.acting import PROVIDER_JOB_ID
 
@@ -37,14 +38,25 @@ def jobs_retry(
 ) -> None:
     """Make a new job of one that brought no video.
 
-    It may cost once more. A terminal is asked first, a script is not.
+    It may cost once more. A terminal is asked first, a script is not. A job is repeated once, from whatever command or
+    page: asked again, it is the same new job. To go on, retry that one.
     """
     confirm(f"A new job like {plain(job_id)} may cost once more.", yes=yes)
+    before = False
+
+    async def act(desk: Desk) -> View:
+        nonlocal before
+        job, before = await desk.retry(job_id)
+        return job
 
     def said(job: View) -> str:
-        return f"{job['id']} is {job['state']}: a new job like {job_id}"
+        if not before:
+            return f"{job['id']} is {job['state']}: a new job like {job_id}"
+        again = job["finished_at"] is not None and job["state"] != State.COMPLETED
+        more = f"; `reelkeeper jobs retry {job['id']}` repeats that one" if again else ""
+        return f"{job['id']} is {job['state']}: {job_id} was retried before, and no other job was made{more}"
 
-    _do(url, key_file, lambda desk: desk.retry(job_id), said, as_json=as_json)
+    _do(url, key_file, act, said, as_json=as_json)
 
 
 @app.command("attach")
@@ -85,7 +97,7 @@ def jobs_redeliver(job_id: JobId, *, as_json: AsJson = False, url: Url = None, k
     """Tell a job's caller once more how it ended."""
 
     def said(delivery: View) -> str:
-        return f"{delivery['id']} is owed to {plain(delivery['receiver'])} again"
+        return f"{delivery['id']} is owed to {delivery['receiver']} again"
 
     _do(url, key_file, lambda desk: desk.redeliver(job_id), said, as_json=as_json)
 
@@ -103,8 +115,13 @@ def _do(
     as_json: bool,
 ) -> None:
     """Do something with a job, and say what came of it."""
-    done = at_desk(url, key_file, act)
+
+    async def run(desk: Desk) -> View:
+        with Busy(err, "waiting for an answer"):
+            return await act(desk)
+
+    done = at_desk(url, key_file, run)
     if as_json:
         print_json(out, done)
     else:
-        typer.echo(said(done))
+        say(said(done))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from service.check import Finding, Wait, course, examine
 from service.clock import Clock, SystemClock
-from service.commands import err, out, print_json, read_config, run_loop
+from service.commands import err, out, print_json, read_config, run_loop, shapes
 from service.commands.desk import DeskError
 from service.commands.places import api_key, service_url
 from service.commands.progress import Busy
@@ -78,7 +77,7 @@ async def examine_at(desk: RemoteDesk, clock: Clock) -> AsyncIterator[Finding]:
     yield _ready(desk, answer)
     sent = answer.headers.get("date", "")
     try:
-        status = await desk.ask("GET", "/status.json")
+        status = await desk.ask("GET", "/status.json", shapes.Status)
     except DeskError as error:
         yield _clock(sent, None, clock.now())
         yield Finding("API key" if error.code == "unauthorized" else "status", well=False, says=str(error))
@@ -100,14 +99,13 @@ async def examine_at(desk: RemoteDesk, clock: Clock) -> AsyncIterator[Finding]:
 
 def _ready(desk: RemoteDesk, answer: Answer) -> Finding:
     try:
-        told = json.loads(answer.body)
-        well, troubles = told["status"] == "ok", told.get("troubles", {})
-    except (ValueError, LookupError, TypeError, AttributeError):
+        told = shapes.Ready.model_validate(shapes.parse(answer.body))
+    except ValueError:
         says = f"what is {desk.where} answered {answer.status} to /readyz, and not as Reelkeeper does"
         return Finding("service", well=False, says=says)
-    if well and answer.status == httpx.codes.OK:
+    if told.status == "ok" and answer.status == httpx.codes.OK:
         return Finding("service", well=True, says=f"the one {desk.where} can write to its database and to its storage")
-    says = "; ".join(f"{part}: {trouble}" for part, trouble in troubles.items())
+    says = "; ".join(f"{part}: {trouble}" for part, trouble in told.troubles.items())
     return Finding("service", well=False, says=f"the one {desk.where} is not ready: {says}")
 
 
@@ -116,7 +114,7 @@ def _clock(date: str, now: str | None, here: int) -> Finding:
     if there is None:
         try:
             there = parsedate_to_datetime(date).timestamp() * 1000
-        except ValueError:
+        except (ValueError, OverflowError):
             return Finding("clock", well=True, says="the service does not tell its time", note=True)
     apart = (there - here) / 1000
     if abs(apart) * 1000 < _MOST_APART_MS:

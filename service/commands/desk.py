@@ -83,8 +83,8 @@ class Desk(Protocol):
         """Cancel a job; return it with its `cancellation`, which says what that meant."""
         ...
 
-    async def retry(self, job_id: str) -> View:
-        """Return a new job like one that brought no video."""
+    async def retry(self, job_id: str) -> tuple[View, bool]:
+        """Return the job that repeats one that brought no video, and whether somebody had it made by hand before."""
         ...
 
     async def attach(self, job_id: str, provider_job_id: str) -> View:
@@ -132,6 +132,12 @@ def no_job(job_id: str, where: str) -> DeskError:
 def no_key(key_id: str, where: str) -> DeskError:
     """Return what is said of an API key that is not there."""
     return DeskError(f"there is no key {key_id} {where}; `reelkeeper keys list` shows them", "key_not_found")
+
+
+def retried_before(job_id: str) -> DeskError:
+    """Return what is said of a job that was retried by hand before, when the job that came of it was deleted."""
+    way = f"POST /v1/jobs/{job_id}/retry with an Idempotency-Key of your own makes another one"
+    return DeskError(f"{job_id}: it was retried before, and that job was deleted since; {way}", "job_deleted")
 
 
 def no_receiver(receiver: str, where: str) -> DeskError:

@@ -194,7 +194,7 @@ def jobs_watch(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_f
         return await desk.job(job_id)
 
     job = at_desk(url, key_file, run)
-    why = f" with {job['error']['code']}: {plain(job['error']['message'])}" if job["error"] else ""
+    why = f" with {job['error']['code']}: {job['error']['message']}" if job["error"] else ""
     note(f"{job_id} is {job['state']}{why}")
     if job["state"] != State.COMPLETED:
         raise typer.Exit(1)
@@ -206,7 +206,7 @@ def _print_event(event: View, before: View | None, *, as_json: bool) -> None:
     elif out.is_terminal:
         line = "  ".join(filter(None, map(plain, event_line(event, before))))
     else:
-        line = f"{event['at']}\t{plain(event['type'])}\t{json.dumps(event['data'])}"
+        line = f"{plain(event['at'])}\t{plain(event['type'])}\t{json.dumps(event['data'])}"
     print(line, flush=True)  # noqa: T201 - whoever waits for it at the end of a pipe gets it now
 
 

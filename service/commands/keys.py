@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from service.commands import fail, out, print_json, read_config, with_records
+from service.commands import fail, out, print_json, read_config, say, with_records
 from service.commands.desk import Desk, View
 from service.commands.places import AsJson, KeyFile, Url, at_desk, here_alone
 from service.config import SecretConfig
 from service.records import Records
-from service.tables import plain, print_rows, second
+from service.tables import print_rows, second
 from service.vault import Vault
 from service.web.keys import LONGEST_WINDOW_S, MOST_PER_MINUTE, KeyBody, key_name, tenant_name
 
@@ -69,8 +69,8 @@ def keys_create(
         return
     role = "an operator key" if operator else "a key"
     about = f"{made['id']}: {role} for {name}, tenant {tenant}, {where}"
-    typer.echo(f"{about}. Only its hash is stored, and it is not shown again:", err=True)
-    typer.echo(made["key"])
+    say(f"{about}. Only its hash is stored, and it is not shown again:", err=True)
+    say(made["key"])
 
 
 @app.command("list")
@@ -108,7 +108,7 @@ def keys_revoke(
     if as_json:
         print_json(out, revoked)
     else:
-        typer.echo(f"{revoked['id']} is revoked, since {second(revoked['revoked_at'])}")
+        say(f"{revoked['id']} is revoked, since {second(revoked['revoked_at'])}")
 
 
 @app.command("delivery-secret")
@@ -129,20 +129,17 @@ def keys_delivery_secret(
 
     async def run(records: Records) -> None:
         if not any(key.tenant == tenant for key in await records.keys.all()):
-            typer.echo(
-                f"There is no API key of the tenant {plain(tenant)}; `reelkeeper keys list` shows who there is.",
-                err=True,
-            )
+            say(f"There is no API key of the tenant {tenant}; `reelkeeper keys list` shows who there is.", err=True)
 
     with_records(config, run)
     current, *older = Vault(config.secret_keys).delivery_secrets(tenant)
     if as_json:
         print_json(out, {"object": "delivery_secret", "tenant": tenant, "secret": current, "older": older})
         return
-    typer.echo(f"Deliveries to {tenant} are signed with this secret, as Standard Webhooks has it.", err=True)
+    say(f"Deliveries to {tenant} are signed with this secret, as Standard Webhooks has it.", err=True)
     if older:
-        typer.echo("Until the old secret keys are dropped, the older secrets sign as well.", err=True)
-    typer.echo(current)
+        say("Until the old secret keys are dropped, the older secrets sign as well.", err=True)
+    say(current)
 
 
 def _check_tenant(tenant: str) -> None:

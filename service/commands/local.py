@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from service.clock import Clock
-from service.commands.desk import DeskError, Page, Search, View, no_job, no_key, no_receiver
+from service.commands.desk import DeskError, Page, Search, View, no_job, no_key, no_receiver, retried_before
 from service.model import Job
 from service.records import Records
-from service.store import Created, OutOfCredits, Wanted
-from service.web.acting import Acting
+from service.store import Created, JobDeleted, OutOfCredits, Wanted
+from service.web.acting import Acting, by_hand
 from service.web.callers import is_job_id
 from service.web.creating import Creating, why_not_retriable
 from service.web.keys import KeyBody, create_key, key_view, revoke_key
@@ -96,16 +96,19 @@ class LocalDesk:
             done = await self._acting.cancel(await self._job(job_id))
         return self._views.cancellation(done.job, done.message, asked=done.asked)
 
-    async def retry(self, job_id: str) -> View:
-        """Return a new job like one that brought no video."""
+    async def retry(self, job_id: str) -> tuple[View, bool]:
+        """Return the job that repeats one that brought no video, and whether somebody had it made by hand before."""
         job = await self._job(job_id)
-        made = await self._records.store.retry(job)
+        made = await self._records.store.retry(job, by_hand(job))
         if isinstance(made, OutOfCredits):
             said = f"the account at {made.provider} is out of credits; add some, and try again after a minute"
             raise DeskError(f"{job_id}: {said}", "provider_credits")
+        if isinstance(made, JobDeleted):
+            await self._job(job_id)  # or it is this one that was deleted
+            raise retried_before(job_id)
         if not isinstance(made, Created):
             raise DeskError(f"{job_id}: {why_not_retriable(await self._job(job_id))}", "cannot_retry")
-        return self._views.job(made.job)
+        return self._views.job(made.job), made.replayed
 
     async def attach(self, job_id: str, provider_job_id: str) -> View:
         """Bind a provider's id to a job; return the job."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from service.commands import confirm, err, note, out, print_json
+from service.commands import confirm, err, note, out, print_json, say
 from service.commands.desk import Desk, View
 from service.commands.places import AsJson, KeyFile, Url, Yes, at_desk
 from service.commands.progress import Busy
@@ -80,4 +80,4 @@ def receivers_redeliver(
     else:
         messages = "1 message is" if done["redelivered"] == 1 else f"{done['redelivered']:,} messages are"
         which = f"{done['given_up']:,} given up before, {done['waiting']:,} waiting after a failed attempt"
-        typer.echo(f"{messages} owed to {plain(done['receiver'])} again (tenant {plain(done['tenant'])}): {which}")
+        say(f"{messages} owed to {done['receiver']} again (tenant {done['tenant']}): {which}")

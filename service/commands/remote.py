@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel
 
-from service.commands.desk import DeskError, Page, Search, View, no_job, no_key, no_receiver
+from service.commands import shapes
+from service.commands.desk import DeskError, Page, Search, View, no_job, no_key, no_receiver, retried_before
 from service.outbound import Answer, ask, reason
+from service.web.acting import BY_HAND
 from service.web.callers import is_job_id
 from service.web.filters import EVERY_TENANT
 from service.web.keys import KeyBody
@@ -23,7 +24,9 @@ _LONGEST_EVENT = 1_048_576  # bytes
 _MOST_JOBS = 100  # of one page
 _QUIET_SECONDS = 60.0  # a stream says something every 15
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 10)  # s, between tries to go on with a stream: six minutes
-_FOR_NOW = frozenset({429, 500, 502, 503, 504})
+_RETRY_PAUSES = (1.0, 3.0)  # s, between tries to have a job retried
+_FOR_NOW = frozenset({500, 502, 503, 504})
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 class RemoteDesk:
@@ -63,21 +66,22 @@ class RemoteDesk:
         given = {name: str(value) for name, value in params.items() if value is not None}
         tenant = search.tenant or self._tenant
         try:
-            page = await self.ask("GET", "/v1/jobs", params=given | ({"tenant": tenant} if tenant else {}))
+            wanted = given | ({"tenant": tenant} if tenant else {})
+            page = await self.ask("GET", "/v1/jobs", shapes.Listed[shapes.Job], params=wanted)
         except DeskError as error:
             if error.code != "operators_only" or search.tenant is not None:
                 raise
             self._tenant = ""
             return await self.jobs(search, go_on=go_on, limit=limit)
-        return Page(_data(page), _view(page).get("next_cursor"))
+        return Page(page["data"], page.get("next_cursor"))
 
     async def job(self, job_id: str) -> View:
         """Return a job."""
-        return _view(await self.ask("GET", self._path(job_id)))
+        return await self.ask("GET", self._path(job_id), shapes.Job)
 
     async def events(self, job_id: str) -> list[View]:
         """Return what happened to a job, oldest first."""
-        return _data(await self.ask("GET", self._path(job_id, "/events")))
+        return await self._list(self._path(job_id, "/events"), shapes.Event)
 
     async def follow(self, job_id: str) -> AsyncIterator[View]:
         """Yield what happened to a job, and what happens, until the job has ended.
@@ -89,8 +93,9 @@ class RemoteDesk:
             trouble = "the stream ended"
             try:
                 async for event in self._stream(self._path(job_id, "/events"), after):
-                    after, tries = event["id"], 0
-                    yield event
+                    if event["id"] > after:  # what is told again brings nothing on
+                        after, tries = event["id"], 0
+                        yield event
                 if await self._all_told(job_id, after):
                     return
             except httpx.HTTPError as error:
@@ -108,8 +113,7 @@ class RemoteDesk:
         """Tell whether a job has ended, and its end was told with event `after`."""
         if not (await self.job(job_id)).get("finished_at"):
             return False
-        rest = await self.ask("GET", self._path(job_id, "/events"), params={"after": str(after)})
-        return not _data(rest)
+        return not await self._list(self._path(job_id, "/events"), shapes.Event, params={"after": str(after)})
 
     async def _stream(self, path: str, after: int) -> AsyncIterator[View]:
         """Yield events as they are told; ends when the service ends the stream."""
@@ -133,43 +137,53 @@ class RemoteDesk:
                 for message in messages:
                     for line in message.split(b"\n"):
                         if line.startswith(b"data:"):
-                            yield self._event(line[5:], path)
+                            yield self._view(line[5:], path, shapes.Event)
         finally:
             await response.aclose()
 
     async def receipts(self, job_id: str) -> list[View]:
         """Return the genuine callbacks about a job, oldest first."""
-        return _data(await self.ask("GET", self._path(job_id, "/receipts")))
+        return await self._list(self._path(job_id, "/receipts"), shapes.Receipt)
 
     async def deliveries(self, job_id: str) -> list[View]:
         """Return what a job's caller was told, with every attempt, oldest first."""
-        return _data(await self.ask("GET", self._path(job_id, "/deliveries")))
+        return await self._list(self._path(job_id, "/deliveries"), shapes.Delivery)
 
     async def cancel(self, job_id: str) -> View:
         """Cancel a job; return it with its `cancellation`, which says what that meant."""
-        return _view(await self._do(job_id, "cancel"))
+        return await self._do(job_id, "cancel", shapes.Cancelled)
 
-    async def retry(self, job_id: str) -> View:
-        """Return a new job like one that brought no video; asked again when the answer was lost, it is the same one."""
-        key = {"idempotency-key": secrets.token_hex(16)}
-        try:
-            return _view(await self._do(job_id, "retry", headers=key))
-        except DeskError as error:
-            if error.code != "unreachable":
-                raise
-            return _view(await self._do(job_id, "retry", headers=key))
+    async def retry(self, job_id: str) -> tuple[View, bool]:
+        """Return the job that repeats one that brought no video, and whether somebody had it made before.
+
+        Asked again when the answer was lost, now or by another command, it is the same one.
+        """
+        path, pauses, doubtful = self._path(job_id, "/retry"), list(_RETRY_PAUSES), False
+        while True:
+            try:
+                job, headers = await self._told("POST", path, shapes.Job, headers={"idempotency-key": BY_HAND})
+            except DeskError as error:
+                doubtful |= error.code in _DOUBTFUL
+                if error.code in _PASSING and pauses:
+                    await self._pause(pauses.pop(0))
+                elif error.code in _PASSING and doubtful:
+                    raise DeskError(f"{job_id}: {error}. {_MAY_BE_MADE}", error.code) from None
+                else:
+                    raise retried_before(job_id) if error.code == "job_deleted" else _about(job_id, error) from None
+            else:
+                return job, "idempotency-replayed" in headers and not doubtful
 
     async def attach(self, job_id: str, provider_job_id: str) -> View:
         """Bind a provider's id to a job; return the job."""
-        return _view(await self._do(job_id, "attach", body={"provider_job_id": provider_job_id}))
+        return await self._do(job_id, "attach", shapes.Job, body={"provider_job_id": provider_job_id})
 
     async def remirror(self, job_id: str) -> View:
         """Have a job's output copied again; return the job."""
-        return _view(await self._do(job_id, "remirror"))
+        return await self._do(job_id, "remirror", shapes.Job)
 
     async def redeliver(self, job_id: str) -> View:
         """Have the newest message about a job sent again; return the delivery."""
-        return _view(await self._do(job_id, "redeliver"))
+        return await self._do(job_id, "redeliver", shapes.Delivery)
 
     async def rejected(self, job_id: str | None, limit: int) -> list[View]:
         """Return rejected callbacks, newest first."""
@@ -177,38 +191,40 @@ class RemoteDesk:
         params = {} if job_id is None else {"job": job_id}
         while len(found) < limit:
             here = {"limit": str(min(_MOST_JOBS, limit - len(found)))}
-            page = _view(await self.ask("GET", "/v1/callbacks/rejected", params=params | here))
-            found += _data(page)
+            page = await self.ask(
+                "GET", "/v1/callbacks/rejected", shapes.Listed[shapes.Rejection], params=params | here
+            )
+            found += page["data"]
             if not page.get("next_cursor"):
                 break
-            params["cursor"] = str(page["next_cursor"])
+            params["cursor"] = page["next_cursor"]
         return found
 
     async def receivers(self, limit: int) -> tuple[list[View], bool]:
         """Return receivers that do not take what they are told, 100 at most, and whether there are more."""
-        page = _view(await self.ask("GET", "/v1/receivers", params={"limit": str(limit)}))
-        return _data(page), bool(page.get("has_more"))
+        page = await self.ask("GET", "/v1/receivers", shapes.Listed[shapes.Receiver], params={"limit": str(limit)})
+        return page["data"], page.get("has_more", False)
 
     async def redeliver_all(self, receiver: str, tenant: str | None) -> View:
         """Send all again that a receiver did not take; return how much that is."""
         body = {"receiver": receiver} | ({} if tenant is None else {"tenant": tenant})
         try:
-            return _view(await self.ask("POST", "/v1/receivers/redeliver", body=body))
+            return await self.ask("POST", "/v1/receivers/redeliver", shapes.Redelivery, body=body)
         except DeskError as error:
             raise no_receiver(receiver, self.where) if error.code == "receiver_not_found" else error from None
 
     async def keys(self) -> list[View]:
         """Return every API key, oldest first, without the keys themselves."""
-        return _data(await self.ask("GET", "/v1/keys"))
+        return await self._list("/v1/keys", shapes.Key)
 
     async def create_key(self, wanted: KeyBody) -> View:
         """Make an API key; return it with the `key` itself, this once."""
-        return _view(await self.ask("POST", "/v1/keys", body=wanted.model_dump(exclude_none=True)))
+        return await self.ask("POST", "/v1/keys", shapes.NewKey, body=wanted.model_dump(exclude_none=True))
 
     async def revoke_key(self, key_id: str) -> View:
         """Make an API key useless; return it."""
         try:
-            return _view(await self.ask("POST", f"/v1/keys/{quote(key_id, safe='')}/revoke"))
+            return await self.ask("POST", f"/v1/keys/{quote(key_id, safe='')}/revoke", shapes.RevokedKey)
         except DeskError as error:
             raise no_key(key_id, self.where) if error.code == "key_not_found" else error from None
 
@@ -216,16 +232,32 @@ class RemoteDesk:
         self,
         method: str,
         path: str,
+        shape: type[BaseModel],
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> View:
+        """Return the JSON of an answer, which has all that `shape` has."""
+        return (await self._told(method, path, shape, params=params, body=body))[0]
+
+    async def _list(self, path: str, shape: type[BaseModel], *, params: Mapping[str, str] | None = None) -> list[View]:
+        found: list[View] = (await self.ask("GET", path, shapes.Listed[shape], params=params))["data"]  # type: ignore[valid-type]
+        return found
+
+    async def _told(
+        self,
+        method: str,
+        path: str,
+        shape: type[BaseModel],
         *,
         params: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Any:  # noqa: ANN401 - what JSON holds
-        """Return the JSON of an answer."""
+    ) -> tuple[View, httpx.Headers]:
         answer = await self.exchange(method, path, params=params, body=body, headers=headers)
         if not httpx.codes.is_success(answer.status):
             raise self._refusal(answer, path)
-        return self._json(answer.body, path)
+        return self._view(answer.body, path, shape), answer.headers
 
     async def exchange(
         self,
@@ -236,7 +268,10 @@ class RemoteDesk:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Return an answer, whatever it is; raise DeskError, `unreachable`, when none came."""
+        """Return an answer, whatever it is.
+
+        Raises DeskError: `unreachable` when nothing was sent, `lost` when no answer came.
+        """
         request = self._client.build_request(
             method, self._url + path, params=params, json=body, headers={**self._headers, **(headers or {})}
         )
@@ -244,21 +279,15 @@ class RemoteDesk:
             return await ask(self._client, request, seconds=_SECONDS, limit=_LARGEST_ANSWER)
         except httpx.HTTPError as error:
             says = f"no answer came from {self._url}: {reason(error)}; is it the service's address, and does it run?"
-            raise DeskError(says, "unreachable") from error
+            raise DeskError(says, "unreachable" if isinstance(error, _NOT_SENT) else "lost") from error
 
     async def _do(
-        self,
-        job_id: str,
-        what: str,
-        *,
-        body: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Any:  # noqa: ANN401 - what JSON holds
+        self, job_id: str, what: str, shape: type[BaseModel], *, body: Mapping[str, Any] | None = None
+    ) -> View:
         try:
-            return await self.ask("POST", self._path(job_id, f"/{what}"), body=body, headers=headers)
+            return await self.ask("POST", self._path(job_id, f"/{what}"), shape, body=body)
         except DeskError as error:
-            known = error.code in ("job_not_found", "unreachable", "strange", "unauthorized")
-            raise error if known else DeskError(f"{job_id}: {error}", error.code) from None
+            raise _about(job_id, error) from None
 
     def _path(self, job_id: str, end: str = "") -> str:
         if not is_job_id(job_id):
@@ -268,31 +297,38 @@ class RemoteDesk:
     def _refusal(self, answer: Answer, path: str) -> DeskError:
         """Return why the service, or whoever stands before it, did not do what it was asked for."""
         try:
-            told = json.loads(answer.body)["error"]
-            code, message = str(told["code"]), " ".join(str(told["message"]).split())[:2_000]
-        except (ValueError, LookupError, TypeError):
+            refusal = shapes.Refusal.model_validate(shapes.parse(answer.body)).error
+        except ValueError:
             return self._strange(path, f"{answer.status} in a form that is not Reelkeeper's")
-        if code == "job_not_found":
+        if refusal.code == "job_not_found" and path.startswith("/v1/jobs/"):
             return no_job(path.split("/")[3], f"{self.where} for this API key")
-        return DeskError(message, "for_now" if answer.status in _FOR_NOW else code)
+        message = " ".join(refusal.message.split())[:2_000]
+        if answer.status == httpx.codes.TOO_MANY_REQUESTS:
+            return DeskError(message, "busy")
+        return DeskError(message, "for_now" if answer.status in _FOR_NOW else refusal.code)
 
-    def _event(self, data: bytes, path: str) -> View:
-        event = self._json(data, path)
-        if not isinstance(event, dict) or not isinstance(event.get("id"), int):
-            raise self._strange(path, "an event that is none of Reelkeeper's")
-        return event
-
-    def _json(self, body: bytes, path: str) -> Any:  # noqa: ANN401 - what JSON holds
+    def _view(self, body: bytes, path: str, shape: type[BaseModel]) -> View:
         try:
-            return json.loads(body)
+            view: View = shapes.parse(body)
         except ValueError:
             raise self._strange(path, "something that is no JSON") from None
+        wrong = shapes.misfit(view, shape)
+        if wrong is not None:
+            raise self._strange(path, f"something that is none of Reelkeeper's, or of another version ({wrong})")
+        return view
 
     def _strange(self, path: str, what: str) -> DeskError:
         return DeskError(f"{self._url}{path} answered {what}; is {self._url} the service's address?", "strange")
 
 
-_PASSING = frozenset({"for_now", "unreachable", "strange"})
+_PASSING = frozenset({"busy", "for_now", "lost", "strange", "unreachable"})
+_DOUBTFUL = frozenset({"for_now", "lost", "strange"})  # what was asked for may be done
+_OF_NO_JOB = frozenset({"job_not_found", "lost", "strange", "unauthorized", "unreachable"})
+_MAY_BE_MADE = "A new job may have been made all the same: run the same command again, which makes no second one"
+
+
+def _about(job_id: str, error: DeskError) -> DeskError:
+    return error if error.code in _OF_NO_JOB else DeskError(f"{job_id}: {error}", error.code)
 
 
 async def _begin_of(response: httpx.Response) -> bytes:
@@ -302,16 +338,3 @@ async def _begin_of(response: httpx.Response) -> bytes:
         if len(body) > _LONGEST_EVENT:
             break
     return bytes(body)
-
-
-def _view(answer: Any) -> View:  # noqa: ANN401 - what JSON holds
-    if not isinstance(answer, dict):
-        raise DeskError("the service answered something that is no JSON object; is it of another version?", "strange")
-    return answer
-
-
-def _data(answer: Any) -> list[View]:  # noqa: ANN401 - what JSON holds
-    data = _view(answer).get("data")
-    if not isinstance(data, list):
-        raise DeskError("the service answered something that is no list; is it of another version?", "strange")
-    return data

@@ -12,6 +12,7 @@ import pytest
 from service.model import DeliveryAttempt, Job, VideoRequest
 from service.records import Records
 from service.store import Created, NewJob
+from service.web.acting import by_hand
 from tests.main.shell import LocalDesk, RemoteDesk
 from tests.main.test_callbacks import rejected
 from tests.main.test_jobs import completed, in_doubt, queued, refused, told, unavailable
@@ -202,6 +203,17 @@ def test_both_places_print_the_same(tmp_path: Path) -> None:
             here, there = local.run(*words), remote.run(*words)
             assert (here.exit_code, here.stdout) == (there.exit_code, there.stdout), words
             assert here.stdout.strip(), words
+
+
+def test_a_retry_here_there_and_on_the_page_is_one_job(tmp_path: Path) -> None:
+    remote, local = RemoteDesk(tmp_path), LocalDesk(tmp_path)
+    local.settings = remote.settings
+    with remote.served():
+        job = local.with_records(refused)
+        pressed = local.with_records(lambda records: records.store.retry(job, by_hand(job)))
+        assert isinstance(pressed, Created)
+        for desk in (remote, local, remote):
+            assert json.loads(desk.run("jobs", "retry", job.id, "--json").stdout)["id"] == pressed.job.id
 
 
 def test_an_id_is_bound_and_told_as_json(desk: LocalDesk) -> None:

@@ -11,20 +11,40 @@ import pytest
 
 from service.commands.desk import DeskError, Search
 from service.commands.remote import RemoteDesk
+from service.web.acting import BY_HAND
 
 JOB = "job_" + "0" * 26
 URL = "https://videos.example.com"
+AT = "2026-11-21T10:00:00.000Z"
+A_JOB: dict[str, object] = {
+    "id": JOB,
+    "object": "job",
+    "tenant": "studio",
+    "state": "failed",
+    "provider": "openrouter",
+    "provider_job_id": None,
+    "provider_status": None,
+    "model": "m",
+    "request": {"prompt": "a cat"},
+    "created_at": AT,
+    "finished_at": AT,
+    "cost": None,
+    "artifacts": [],
+    "retry_of": None,
+    "notify_url": None,
+    "metadata": {},
+    "error": None,
+}
 Answers = Sequence[httpx.Response | httpx.HTTPError]
 
 
 def told(*numbers: int) -> bytes:
-    return b": hello\n\n" + b"".join(
-        f"id: {n}\nevent: x\ndata: {json.dumps({'id': n, 'type': f'job.{n}'})}\n\n".encode() for n in numbers
-    )
+    events = ({"id": n, "type": f"job.{n}", "at": AT, "data": {}} for n in numbers)
+    return b": hello\n\n" + b"".join(f"id: {n['id']}\nevent: x\ndata: {json.dumps(n)}\n\n".encode() for n in events)
 
 
 def job(*, ended: bool) -> httpx.Response:
-    return httpx.Response(200, json={"id": JOB, "finished_at": "2026-11-21T10:00:00.000Z" if ended else None})
+    return httpx.Response(200, json={**A_JOB, "finished_at": AT if ended else None})
 
 
 def refused(status: int, code: str) -> httpx.Response:
@@ -121,15 +141,39 @@ async def test_the_key_follows_no_redirect() -> None:
     assert [each.url.host for each in wire.asked] == ["videos.example.com"]
 
 
-async def test_a_retry_whose_answer_was_lost_is_the_same_retry() -> None:
-    wire = Wire([], [httpx.ReadTimeout("lost"), httpx.Response(202, json={"id": JOB})])
+LOST = httpx.ReadTimeout("lost")
+AWAY = httpx.ConnectError("refused")
+GATEWAY = httpx.Response(502, text="<html>")
+AGAIN = "run the same command again, which makes no second one"
+
+
+@pytest.mark.parametrize("trouble", [LOST, AWAY, GATEWAY, refused(503, "unavailable"), httpx.Response(200, text="{")])
+async def test_a_retry_whose_answer_was_lost_is_the_same_retry(trouble: httpx.Response | httpx.HTTPError) -> None:
+    wire = Wire([], [trouble, trouble, httpx.Response(202, json=A_JOB)])
     async with desk(wire) as remote:
-        assert (await remote.retry(JOB))["id"] == JOB
-    first, second = wire.asked
-    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+        assert await remote.retry(JOB) == (A_JOB, False)
+    assert {each.headers["idempotency-key"] for each in wire.asked} == {BY_HAND}
+    assert len(wire.pauses) == 2
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b"{", b'{"data": 1}', b"\xff"])
+@pytest.mark.parametrize("troubles", [[GATEWAY] * 3, [LOST, AWAY, AWAY], [refused(504, "x"), LOST, refused(429, "x")]])
+async def test_a_retry_of_unknown_outcome_says_that_the_same_command_makes_no_second_job(troubles: Answers) -> None:
+    async with desk(Wire([], troubles)) as remote:
+        with pytest.raises(DeskError, match=AGAIN):
+            await remote.retry(JOB)
+
+
+@pytest.mark.parametrize(
+    "troubles", [[AWAY] * 3, [refused(429, "rate_limited")] * 3, [LOST, refused(409, "cannot_retry")]]
+)
+async def test_a_retry_that_was_not_made_is_told_as_such(troubles: Answers) -> None:
+    async with desk(Wire([], troubles)) as remote:
+        with pytest.raises(DeskError) as caught:
+            await remote.retry(JOB)
+    assert AGAIN not in str(caught.value)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b"{", b'{"data": 1}', b'{"data": [1]}', b"\xff", b"[" * 100_000])
 async def test_an_answer_of_somebody_else_is_told_as_one(body: bytes) -> None:
     async with desk(lambda _: httpx.Response(200, content=body)) as remote:
         with pytest.raises(DeskError):

@@ -283,6 +283,31 @@ def test_a_job_that_brought_no_video_is_made_again(desk: LocalDesk) -> None:
     assert (again.retry_of, again.request) == (job.id, job.request)
 
 
+def test_a_job_is_made_again_once_however_often_it_is_asked_for(desk: LocalDesk) -> None:
+    job = desk.with_records(refused)
+    new_id = json.loads(desk.run("jobs", "retry", job.id, "--json").stdout)["id"]
+    said = f"{job.id} was retried before, and no other job was made"
+    assert desk.run("jobs", "retry", job.id).stdout == f"{new_id} is queued: {said}\n"
+    desk.with_records(lambda records: records.store.cancel(new_id))
+    more = f"`reelkeeper jobs retry {new_id}` repeats that one"
+    assert desk.run("jobs", "retry", job.id).stdout == f"{new_id} is cancelled: {said}; {more}\n"
+    assert JOB_ID.findall(desk.run("jobs", "retry", new_id).stdout)[0] not in (new_id, job.id)
+    assert len(desk.run("jobs", "list").stdout.splitlines()) == 3
+
+
+def test_a_job_whose_retry_was_deleted_says_how_another_one_is_made(desk: LocalDesk) -> None:
+    job = desk.with_records(refused)
+    new_id = json.loads(desk.run("jobs", "retry", job.id, "--json").stdout)["id"]
+
+    async def delete(records: Records) -> bool:
+        cancelled = await records.store.cancel(new_id)
+        return cancelled is not None and await records.store.delete(cancelled)
+
+    assert desk.with_records(delete)
+    said = f"{job.id}: it was retried before, and that job was deleted since; POST /v1/jobs/{job.id}/retry with an "
+    assert said in desk.fails("jobs", "retry", job.id)
+
+
 def test_a_job_that_goes_on_is_not_made_again(desk: LocalDesk) -> None:
     job = desk.with_records(queued)
     assert "only a job that ended without one can be asked for again" in desk.fails("jobs", "retry", job.id)

@@ -115,7 +115,7 @@ def test_who_sits_at_a_terminal_is_asked_before_money_is_spent(shell: Shell, mon
     assert shell.run("jobs", "retry", job.id).exit_code == 0
     shell.typed = None
     assert shell.run("jobs", "retry", job.id, "--yes").exit_code == 0
-    assert len(shell.run("jobs", "list").stdout.splitlines()) == 3
+    assert len(shell.run("jobs", "list").stdout.splitlines()) == 2
 
 
 def test_a_script_must_say_yes_to_what_cannot_be_undone_and_to_nothing_else(shell: Shell) -> None:
