@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.clock import Clock
-from service.errors import StoreUnavailableError
+from service.errors import LookTooLongError, StoreUnavailableError
 from service.metrics import Metrics, Reading
 from service.store import Deliveries, Statistics
 from service.web.callers import Callers
@@ -60,7 +60,7 @@ class Scrape:
         except RefusalError:
             self._believed.pop(key, None)
             raise
-        except (StoreUnavailableError, TimeoutError):
+        except (LookTooLongError, StoreUnavailableError, TimeoutError):
             believed_at = self._believed.get(key)
             if believed_at is None or self._clock.now() - believed_at > _REMEMBERED_MS:
                 raise StoreUnavailableError("the database did not say whose key it is") from None

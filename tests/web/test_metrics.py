@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.routing import Route
 
-from service.errors import StoreUnavailableError
+from service.errors import LookTooLongError, StoreUnavailableError
 from service.store import Overview
 from service.web.metrics import Scrape
 from tests.web.house import House, llmgateway_body, openrouter_body
@@ -189,6 +189,16 @@ async def test_a_database_that_is_gone_is_a_number(house: House, prometheus: htt
     assert now["database_up{}"] == 0
     assert now[f"jobs_entered_total{{provider={job.provider},state=running}}"] == 1
     assert not [name for name in now if name.startswith("jobs{")]
+
+
+async def test_a_database_that_looks_up_the_numbers_for_too_long_is_a_number(
+    house: House, prometheus: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> None:
+        raise LookTooLongError("it was ended")
+
+    monkeypatch.setattr(house.db, "look", never)
+    assert (await scraped(prometheus))["database_up{}"] == 0
 
 
 async def test_without_the_database_only_who_was_an_operator_of_late_is_believed(
