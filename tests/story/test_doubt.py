@@ -70,6 +70,49 @@ async def test_a_job_that_was_given_up_is_kept_when_an_operator_attaches_it(
 
 
 @pytest.mark.parametrize("name", LOST)
+async def test_a_video_is_kept_by_its_callback_although_an_operator_attached_a_wrong_id(
+    world: World, name: str, provider: str
+) -> None:
+    job_id = await world.ask(provider, name)
+    await world.run("submit")
+    [made] = world.made(job_id)
+    assert await world.service.records.store.attach(job_id, "wrong-id") is not None
+    await world.run("poll")  # nobody knows of such a job there, which is no verdict
+    job = await world.job(job_id)
+    assert (job.state, job.provider_job_id, job.provider_status) == ("running", "wrong-id", "attached")
+    await world.until(job_id, State.COMPLETED)
+    assert (await world.job(job_id)).provider_job_id == made.id
+    assert await world.told_by(job_id) == "callback"
+    assert await world.history(job_id) == "queued submitting in_doubt running bound mirroring completed"
+    assert sum(world.sandbox.ledger.submissions.values()) == 1
+
+
+async def test_a_video_is_kept_by_a_poll_once_an_operator_has_put_a_wrong_id_right(world: World, provider: str) -> None:
+    world.callbacks_arrive = False
+    job_id = await world.ask(provider, "accepted-then-502")
+    await world.run("submit")
+    for provider_job_id in ("wrong-id", world.made(job_id)[0].id):
+        assert await world.service.records.store.attach(job_id, provider_job_id) is not None
+        await world.run("poll")
+    await world.until(job_id, State.COMPLETED)
+    assert await world.told_by(job_id) == "poll"
+
+
+async def test_no_id_is_attached_while_the_paid_call_hangs(
+    world: World, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    for adapter in (OpenRouter, LLMGateway):
+        monkeypatch.setattr(adapter, "submit_seconds", 60)
+    job_id = await world.ask(provider, "accepted-then-hangs")
+    submitting = asyncio.create_task(world.run("submit"))
+    await until(lambda: world.made(job_id))
+    assert await world.service.records.store.attach(job_id, "wrong-id") is None
+    assert (await world.job(job_id)).state == "submitting"
+    await world.provider_goes_away()
+    await submitting
+
+
+@pytest.mark.parametrize("name", LOST)
 async def test_a_job_that_was_given_up_is_kept_when_its_callback_comes_after_all(
     world: World, name: str, provider: str
 ) -> None:
