@@ -99,7 +99,7 @@ def migrate(url: Annotated[str | None, typer.Option("--url", hidden=True)] = Non
     async def run(_: Records) -> None:
         typer.echo(f"{config.database.absolute()} is up to date")
 
-    with_records(config, run)
+    with_records(config, run, create=True)
 
 
 app.command("backup")(backup.backup)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 from service.clock import Clock, SystemClock
 from service.config import LocalConfig
+from service.db.guard import why_absent
 from service.db.sqlite import SQLiteDatabase
+from service.errors import StoreUnavailableError
 from service.ids import Ids
 from service.store import (
     Backups,
@@ -54,8 +56,15 @@ async def open_records(
     clock: Clock | None = None,
     chance: random.Random | None = None,
     timing: Timing | None = None,
+    create: bool = True,
 ) -> AsyncIterator[Records]:
-    """Open (and migrate) the database of `config`, and close it at the end."""
+    """Open (and migrate) the database of `config`, and close it at the end.
+
+    Without `create`, one that is not there is StoreUnavailableError: an empty one would be taken for the service's.
+    """
+    absent = None if create else why_absent(config.database)
+    if absent is not None:
+        raise StoreUnavailableError(absent)
     clock = clock or SystemClock()
     ids = Ids(clock, chance)
     timing = timing or Timing(job_deadline=config.job_deadline_ms)

@@ -37,11 +37,11 @@ def read_config(kind: type[Settings]) -> Settings:
         fail(*error.mistakes, code=2)
 
 
-def with_records(config: LocalConfig, work: Callable[[Records], Awaitable[None]]) -> None:
-    """Open the database of `config` for `work`, as long as it takes."""
+def with_records(config: LocalConfig, work: Callable[[Records], Awaitable[None]], *, create: bool = False) -> None:
+    """Open the database of `config` for `work`, as long as it takes; `create` makes one if there is none."""
 
     async def run() -> None:
-        async with open_records(config) as records:
+        async with open_records(config, create=create) as records:
             await work(records)
 
     run_loop(run())

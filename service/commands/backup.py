@@ -46,8 +46,21 @@ def backup(
     except (ReelkeeperError, OSError) as error:
         system = isinstance(error, OSError) and error.errno is not None  # which names no way out
         fail(f"{error}; {_ELSEWHERE}" if system else str(error))
+    database = str(config.database.absolute())
     seconds = round(time.monotonic() - begun, 1)
     if as_json:
-        print_json(out, {"object": "backup", "path": str(path.absolute()), "bytes": copied, "seconds": seconds})
+        print_json(
+            out,
+            {
+                "object": "backup",
+                "path": str(path.absolute()),
+                "database": database,
+                "jobs": copied.jobs,
+                "bytes": copied.bytes,
+                "seconds": seconds,
+            },
+        )
     else:
-        typer.echo(f"{path.absolute()}: {size(copied)}, checked, in {seconds} s")
+        jobs = "1 job" if copied.jobs == 1 else f"{copied.jobs:,} jobs"
+        about = f"a copy of {database} with {jobs}: {size(copied.bytes)}, checked, in {seconds} s"
+        typer.echo(f"{path.absolute()}, {about}")

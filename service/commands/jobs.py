@@ -91,13 +91,14 @@ def jobs_list(  # noqa: PLR0913 - each is an option
     """
     search = Search(state, provider, model, tenant, error, text, since)
     most = None if every else limit
-    more = at_desk(url, key_file, lambda desk: _list(desk, search, most, _Listing(as_json=as_json)))
+    more = at_desk(url, key_file, lambda desk: _list(desk, search, most, as_json=as_json))
     if more:
         note(f"the newest {limit} are shown, and there are more: --limit N shows N of them, --all shows all")
 
 
-async def _list(desk: Desk, search: Search, most: int | None, listing: _Listing) -> bool:
+async def _list(desk: Desk, search: Search, most: int | None, *, as_json: bool) -> bool:
     """Print jobs page by page; return whether there may be more than were wanted."""
+    listing = _Listing(f"no {'jobs' if search == Search() else 'such jobs'} {desk.where}", as_json=as_json)
     go_on: str | None = None
     with Busy(err, "looking for jobs") as busy:
         while True:
@@ -116,8 +117,9 @@ async def _list(desk: Desk, search: Search, most: int | None, listing: _Listing)
 class _Listing:
     """Prints jobs as they are found: as one JSON array, as a table now and then, or as lines."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, none: str, *, as_json: bool) -> None:
         self.shown = 0
+        self._none = none
         self._as_json = as_json
         self._waiting: list[View] = []
 
@@ -149,7 +151,7 @@ class _Listing:
             code = job["error"]["code"] if job["error"] else ""
             about = (job["provider"], job["model"], second(job["created_at"]), code, job["tenant"])
             rows.append((job["id"], job["state"], *about))
-        print_rows(out, _HEAD, rows, spare=_SPARE, none="no jobs")
+        print_rows(out, _HEAD, rows, spare=_SPARE, none=self._none)
         self._waiting = []
 
 

@@ -63,7 +63,7 @@ def keys_create(
     async def run(desk: Desk) -> tuple[View, str]:
         return await desk.create_key(wanted), desk.where
 
-    made, where = at_desk(url, key_file, run)
+    made, where = at_desk(url, key_file, run, create=True)
     if as_json:
         print_json(out, made)
         return

@@ -38,13 +38,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, with the field
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before it is done.")]
 
 
-def at_desk(url: str | None, key_file: str | None, work: Callable[[Desk], Awaitable[T]]) -> T:
-    """Do `work` where the options say, or else the environment; end the command when it cannot be."""
+def at_desk(url: str | None, key_file: str | None, work: Callable[[Desk], Awaitable[T]], *, create: bool = False) -> T:
+    """Do `work` where the options say, or else the environment; end the command when it cannot be.
+
+    On this machine `create` makes a database if there is none.
+    """
     remote = read_config(RemoteConfig)
     where = service_url(url, remote)
 
     async def run() -> T:
-        async with _remote(where, key) if where else _local() as desk:
+        async with _remote(where, key) if where else _local(create=create) as desk:
             return await work(desk)
 
     key = api_key(key_file, remote) if where else ""
@@ -102,9 +105,9 @@ def _checked(text: str, where: str) -> str:
 
 
 @asynccontextmanager
-async def _local() -> AsyncIterator[Desk]:
+async def _local(*, create: bool) -> AsyncIterator[Desk]:
     config = read_config(LocalConfig)
-    async with open_records(config) as records:
+    async with open_records(config, create=create) as records:
         yield LocalDesk(
             records, views=Views(config.public_url), database=str(config.database.absolute()), clock=SystemClock()
         )

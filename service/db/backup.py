@@ -9,15 +9,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.db import load_queries
-from service.db.guard import why_not_open
+from service.db.guard import why_absent, why_not_open
 from service.disk import sync
 from service.errors import StoreUnavailableError
 
 Progress = Callable[[int, int], None]
 """Told after each step how many pages are copied, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a copy has."""
+
+    bytes: int
+    jobs: int
+
 
 _PAGES = 1_000  # in one step
 _BUSY_S = 5.0
@@ -27,8 +37,8 @@ _REMAINS_S = 3600  # a part that nobody wrote to for so long is of a backup that
 
 def back_up(
     database: Path, target: Path, *, taken_at: int, overwrite: bool = False, progress: Progress | None = None
-) -> int:
-    """Copy the `database` to `target`, readable by its owner alone; return its size in bytes.
+) -> Copied:
+    """Copy the `database` to `target`, readable by its owner alone.
 
     It may be served meanwhile, also by other processes: nobody waits for the copy. The copy carries `taken_at` (unix
     ms), by which a service that opens it knows that it is one. Raises OSError for what the target's folder does not
@@ -43,7 +53,7 @@ def back_up(
     try:
         with _blame(database):
             _copy(database, part, progress or (lambda _done, _all: None))
-            _note(part, taken_at)
+            jobs = _note(part, taken_at)
         sync(part)
         _check(database, target, overwrite=overwrite)  # it took a while
         size = part.stat().st_size
@@ -53,12 +63,13 @@ def back_up(
         for each in (part, *(Path(f"{part}{beside}") for beside in _BESIDE)):
             each.unlink(missing_ok=True)
         raise
-    return size
+    return Copied(size, jobs)
 
 
 def _check(database: Path, target: Path, *, overwrite: bool) -> None:
-    if not database.is_file():
-        raise FileNotFoundError(f"there is no database {database}; REELKEEPER_DATABASE names another one, perhaps")
+    absent = why_absent(database)
+    if absent is not None:
+        raise StoreUnavailableError(absent)
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder; name a file in it, for example {target / 'reelkeeper.db'}")
     if not target.parent.is_dir():
@@ -106,8 +117,8 @@ def _copy_pages(database: Path, part: Path, progress: Progress) -> None:
         source.execute("ROLLBACK")
 
 
-def _note(part: Path, taken_at: int) -> None:
-    """Make it a file that stands alone, write into it what it is, and look whether it is whole."""
+def _note(part: Path, taken_at: int) -> int:
+    """Make it a file that stands alone, write into it what it is, see that it is whole; return how many jobs it has."""
     with closing(sqlite3.connect(part, isolation_level=None)) as copy:
         copy.execute("PRAGMA journal_mode = DELETE")
         try:
@@ -122,6 +133,8 @@ def _note(part: Path, taken_at: int) -> None:
         [found, *_] = [row[0] for row in copy.execute("PRAGMA quick_check")]
         if found != "ok":
             raise sqlite3.DatabaseError(f"the copy is not whole: {found}")
+        [jobs] = copy.execute(load_queries()["count_jobs"]).fetchone()
+        return int(jobs)
 
 
 @contextmanager

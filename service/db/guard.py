@@ -170,6 +170,16 @@ def why_not_create(path: Path) -> str | None:
     )
 
 
+def why_absent(path: Path) -> str | None:
+    """Say that there is no file at `path`, and what to do; None when there is one."""
+    if path.is_file():
+        return None
+    return (
+        f"there is no database {path.absolute()}: name the service's own in REELKEEPER_DATABASE, for example "
+        "sqlite:////var/lib/reelkeeper/reelkeeper.db, or make a new one with `reelkeeper migrate`"
+    )
+
+
 def why_not_open(path: Path, descriptor: int) -> str | None:
     """Say why SQLite must not open the file at `path`, looked at through its `descriptor`; None when it may.
 

@@ -66,10 +66,10 @@ def test_a_copy_is_one_moment_of_a_database_that_is_written_to_without_a_pause(
     copy, steps = tmp_path / "copy.db", list[tuple[int, int]]()
     with busy(path):
         before = ask(path, "SELECT count(*) FROM unknown_words")
-        size = back_up(path, copy, taken_at=TAKEN_AT, progress=lambda done, pages: steps.append((done, pages)))
+        copied = back_up(path, copy, taken_at=TAKEN_AT, progress=lambda done, pages: steps.append((done, pages)))
         after = ask(path, "SELECT count(*) FROM unknown_words")
     assert before != after  # the writer did not wait for the copy
-    assert size == copy.stat().st_size
+    assert copied.bytes == copy.stat().st_size
     assert ask(copy, "PRAGMA integrity_check") == ["ok"]
     assert ask(copy, "SELECT sum(usual_ms) FROM durations") == [2_000_000]
     assert ask(copy, "SELECT taken_at FROM backups") == [TAKEN_AT]
@@ -151,7 +151,7 @@ async def test_a_database_is_never_replaced_by_a_copy(path: Path, tmp_path: Path
 
 @pytest.mark.usefixtures("database")
 def test_what_is_wrong_with_the_paths_is_told(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no database .*nowhere\.db; REELKEEPER_DATABASE"):
+    with pytest.raises(StoreUnavailableError, match=r"no database .*nowhere\.db: .*REELKEEPER_DATABASE"):
         back_up(tmp_path / "nowhere.db", tmp_path / "copy.db", taken_at=TAKEN_AT)
     with pytest.raises(IsADirectoryError, match=r"is a folder; name a file in it, for example .*/reelkeeper\.db"):
         back_up(path, tmp_path, taken_at=TAKEN_AT)

@@ -24,6 +24,7 @@ WALKS = {  # queries that are meant to look at every row of something
     "expire_unserved": "SCAN providers",  # of which there are a few, here and below
     "give_up_unserved": "SCAN providers",
     "count_rejections": "SCAN rejections",  # of which there are a thousand at most, here and below
+    "count_jobs": "SCAN jobs USING COVERING INDEX",  # of a copy that nobody uses yet
     "any_artifact": "SCAN artifacts",  # as far as the first
     "trim_rejections": "SCAN rejections USING COVERING INDEX rejections_by_time",
     "failing": "SCAN receivers USING INDEX receivers_in_trouble",  # as far as the page goes

@@ -24,7 +24,9 @@ def shell(tmp_path: Path) -> Shell:
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalDesk]:
     """Both places that commands work at: the database on this machine, and a running service."""
     if request.param == "local":
-        yield LocalDesk(tmp_path)
+        local = LocalDesk(tmp_path)
+        local.run("migrate")
+        yield local
         return
     remote = RemoteDesk(tmp_path)
     with remote.served():

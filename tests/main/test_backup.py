@@ -24,11 +24,19 @@ def test_a_copy_is_made_named_and_not_replaced_unasked(shell: Shell) -> None:
     copy = shell.folder / "copy.db"
     result = shell.run("backup", str(copy))
     assert result.exit_code == 0, result.output
-    assert re.fullmatch(rf"{copy}: \d+ kB, checked, in \d+\.\d s\n", result.stdout)
+    source = shell.folder / "reelkeeper.db"
+    assert re.fullmatch(rf"{copy}, a copy of {source} with 1 job: \d+ kB, checked, in \d+\.\d s\n", result.stdout)
     assert result.stderr == ""
     said = shell.fails("backup", str(copy))
     assert said == f"reelkeeper: {copy} is there already; name another file, or replace it with --force\n"
     assert shell.run("backup", str(copy), "--force").exit_code == 0
+
+
+def test_a_copy_of_nothing_says_that_there_are_no_jobs(shell: Shell) -> None:
+    shell.run("migrate")
+    assert " with 0 jobs: " in shell.run("backup", str(shell.folder / "copy.db")).stdout
+    told = json.loads(shell.run("backup", str(shell.folder / "other.db"), "--json").stdout)
+    assert (told["database"], told["jobs"]) == (str(shell.folder / "reelkeeper.db"), 0)
 
 
 def test_without_a_database_nothing_is_made(shell: Shell) -> None:

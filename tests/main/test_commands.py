@@ -96,10 +96,45 @@ def test_a_command_that_needs_the_database_alone_asks_for_nothing_else_and_names
 def test_the_secret_of_deliveries_needs_no_more_than_its_key_and_the_database(shell: Shell) -> None:
     needed = ("REELKEEPER_SECRET_KEY", "REELKEEPER_DATABASE")
     others: dict[str, str | None] = dict.fromkeys(set(shell.settings) - set(needed))
+    shell.run("migrate")
     assert shell.run("keys", "delivery-secret", **others).exit_code == 0
 
 
 # The database
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("backup", "copy.db"),
+        ("keys", "list"),
+        ("keys", "revoke", "key_x"),
+        ("keys", "delivery-secret"),
+        ("jobs", "list"),
+        ("jobs", "show", "job_x"),
+        ("callbacks", "rejected"),
+        ("receivers", "list"),
+    ],
+)
+def test_a_database_that_is_not_there_is_told_and_not_made(
+    words: tuple[str, ...], shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(shell.folder)
+    said = shell.fails(*words, REELKEEPER_DATABASE=None)
+    where = shell.folder / "var" / "reelkeeper.db"
+    assert said.startswith(f"reelkeeper: there is no database {where}: name the service's own in REELKEEPER_DATABASE, ")
+    assert list(shell.folder.iterdir()) == []
+
+
+def test_a_check_makes_no_database_either(shell: Shell) -> None:
+    said = shell.run("check", REELKEEPER_PUBLIC_URL="http://127.0.0.1:9")
+    assert (said.exit_code, "FAIL database: there is no database" in said.stdout) == (1, True)
+    assert not (shell.folder / "reelkeeper.db").exists()
+
+
+def test_the_first_key_makes_the_database(shell: Shell) -> None:
+    assert shell.run("keys", "create", "my-backend").exit_code == 0
+    assert (shell.folder / "reelkeeper.db").is_file()
 
 
 def test_migrate_makes_the_database_and_its_folder_and_may_be_repeated(shell: Shell) -> None:
@@ -184,6 +219,7 @@ def test_a_key_can_be_made_strict(shell: Shell) -> None:
 
 
 def test_the_secret_of_a_tenants_deliveries_is_all_of_standard_output(shell: Shell) -> None:
+    shell.run("migrate")
     answer = shell.run("keys", "delivery-secret", "studio")
     assert re.fullmatch(r"whsec_[A-Za-z0-9+/]{43}=\n", answer.stdout)
     assert answer.stdout == shell.run("keys", "delivery-secret", "studio").stdout

@@ -141,7 +141,7 @@ def test_a_key_is_one_line_of_80_columns(desk: LocalDesk, terminal: io.StringIO)
 
 def test_an_empty_list_says_so_on_a_terminal_alone(desk: LocalDesk, terminal: io.StringIO) -> None:
     assert desk.run("jobs", "list").exit_code == desk.run("receivers", "list").exit_code == 0
-    assert lines(terminal) == ["no jobs", "every receiver takes what it is told"]
+    assert lines(terminal) == [f"no jobs {desk.where}", "every receiver takes what it is told"]
     assert desk.run("jobs", "list", "--json").exit_code == 0
     assert lines(terminal)[2:] == ["[]"]
 

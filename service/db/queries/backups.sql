@@ -6,6 +6,10 @@
 INSERT INTO backups (id, taken_at) VALUES (1, :taken_at)
 ON CONFLICT (id) DO UPDATE SET taken_at = min(backups.taken_at, excluded.taken_at);
 
+-- count_jobs --
+-- How many jobs there are, counted one by one.
+SELECT count(*) AS jobs FROM jobs;
+
 -- leave_backup --
 -- From now on this file is no backup but the database of a service; no row back when it always was.
 DELETE FROM backups WHERE id = 1 RETURNING taken_at;
