@@ -2,7 +2,7 @@
 
 `desk` is what they work with, `local` and `remote` are the two of its kind, and `places` finds the one that is meant.
 `keys`, `jobs`, `actions`, `callbacks`, `receivers` and `backup` are the commands, `account` tells of one job;
-`serving` is what `serve`, `sandbox` and `demo` run.
+`serving` is what `serve`, `sandbox` and `demo` run; `shapes` are what `remote` believes.
 """
 
 from __future__ import annotations
