@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import tempfile
 from importlib import metadata
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from service import logs
 from service.commands import (
@@ -31,7 +33,20 @@ _LARGEST_PORT = 65_535
 _HERE = "127.0.0.1"
 _SANDBOX_SECRET = "sandbox-webhook-secret"  # noqa: S105 - signs nothing but the sandbox's own messages
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+class _Explaining(TyperGroup):
+    """Says what is wrong with a value without the words of the library that reads it."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own types
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            message = re.sub(r"^Value error, |, unable to parse .*", "", error.message)
+            error.message = message.replace("Input should be", "must be")
+            raise
+
+
+app = typer.Typer(cls=_Explaining, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(keys.app, name="keys")
 app.add_typer(actions.app, name="jobs")
 app.add_typer(callbacks.app, name="callbacks")

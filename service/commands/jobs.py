@@ -26,8 +26,8 @@ _PAGE = 500
 _ROWS = 1_000  # of a table, which is as wide as the widest of them
 _HEAD = ("id", "state", "provider", "model", "created", "error", "tenant")
 _SPARE = ("tenant", "provider", "model", "created")
-_SPAN = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
-_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_SPAN = re.compile(r"([0-9]{1,6})([smhdw])", re.ASCII)
+_UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _MOST_REJECTED = 100
 
 app = typer.Typer(
@@ -42,13 +42,13 @@ JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's id: job_
 def _since(text: str) -> int:
     """Read a moment, or how long ago it was, as unix ms."""
     if found := _SPAN.fullmatch(text):
-        return SystemClock().now() - int(found[1]) * _UNITS[found[2]]
+        return max(0, SystemClock().now() - int(found[1]) * _UNITS[found[2]])
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise typer.BadParameter("must be a span such as 30m, 2h or 3d, or a time such as 2026-11-21T10:00:00Z")
+        raise typer.BadParameter("must be a span such as 30m, 2h, 3d or 1w, or a time such as 2026-11-21T10:00:00Z")
     return int(moment.timestamp() * 1000)
 
 
@@ -74,7 +74,7 @@ def jobs_list(  # noqa: PLR0913 - each is an option
     since: Annotated[
         int | None,
         typer.Option(
-            metavar="SPAN", parser=_since, help="Only jobs made since then: 30m, 2h, 3d, or an RFC 3339 time."
+            metavar="SPAN", parser=_since, help="Only jobs made since then: 30m, 2h, 3d, 1w, or an RFC 3339 time."
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many at most.")] = 20,

@@ -87,9 +87,28 @@ def test_jobs_are_listed_as_lines_for_programs(desk: LocalDesk) -> None:
 
 
 def test_jobs_are_listed_by_every_state_and_by_no_other_word(desk: LocalDesk) -> None:
-    assert "'queued'" in desk.fails("jobs", "list", "--state", "nonsense", code=2)
+    said = desk.fails("jobs", "list", "--state", "nonsense", code=2)
+    assert "Invalid value for '--state': 'nonsense' is not one of 'queued', " in said
     for each in State:
         assert desk.run("jobs", "list", "--state", each).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--limit", "0"), "'--limit': must be greater than or equal to 1\n"),
+        (("--limit", "many"), "'--limit': must be a valid integer\n"),
+        (("--since", "1y"), "'--since': must be a span such as 30m, 2h, 3d or 1w, or a time such as"),
+    ],
+)
+def test_a_wrong_value_is_told_in_our_own_words(words: tuple[str, ...], why: str, desk: LocalDesk) -> None:
+    assert f"Error: Invalid value for {why}" in desk.fails("jobs", "list", *words, code=2)
+
+
+@pytest.mark.parametrize("span", ["30s", "5m", "2h", "3d", "1w", "999999w"])
+def test_jobs_are_listed_since_a_span_of_any_unit(span: str, desk: LocalDesk) -> None:
+    job = desk.with_records(queued)
+    assert desk.run("jobs", "list", "--since", span).stdout.startswith(job.id)
 
 
 @pytest.mark.parametrize("columns", [60, 80, 140])
