@@ -18,7 +18,15 @@ from service.outbound import Answer, ask, configured_client, reason
 from service.records import open_records
 from service.storage import Storage
 from service.vault import Vault
-from service.web.status.numbers import OVERDUE_MS, concerns, of_providers, of_the_last_day, rejections
+from service.web.status.numbers import (
+    MOST_RECEIVERS,
+    OVERDUE_MS,
+    concerns,
+    of_providers,
+    of_the_last_day,
+    receivers,
+    rejections,
+)
 
 _SECONDS = 15.0
 _PARTS = {
@@ -26,9 +34,13 @@ _PARTS = {
     "callbacks_rejected": "callbacks",
     "unserved": "providers",
     "failing": "providers",
+    "receivers_failing": "receivers",
 }
 _ILL = frozenset({"unserved"})
-_MORE = {"callbacks_rejected": " `reelkeeper callbacks rejected` says what to do about it."}
+_MORE = {
+    "callbacks_rejected": " `reelkeeper callbacks rejected` says what to do about it.",
+    "receivers_failing": " `reelkeeper receivers list` names them, `reelkeeper receivers redeliver` sends it again.",
+}
 # Whoever parses this JSON and writes it again on its way changes its bytes.
 _BODY = '{"type":"check","note":"blanks  and ünïcode must arrive as they are"}'.encode()
 
@@ -66,9 +78,10 @@ async def _course(config: Config, clock: Clock) -> list[Finding]:
         now = clock.now()
         overview = await records.statistics.overview()
         rejected = of_the_last_day(await records.rejections.page(limit=records.rejections.most), now)
+        failing = await records.deliveries.failing(limit=MOST_RECEIVERS)
     waits = [Wait(each.step, each.provider, each.job_id, now - each.due_at) for each in overview.waiting]
     shown = of_providers(overview, config.configured)
-    found = [*concerns(overview, shown, config.configured), *rejections(shown, rejected, now)]
+    found = [*concerns(overview, shown, config.configured), *rejections(shown, rejected, now), *receivers(failing, now)]
     return course(waits, [(each.kind, each.message) for each in found])
 
 

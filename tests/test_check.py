@@ -19,7 +19,9 @@ from service.assembly import Service, http_server, listen, open_service
 from service.check import Finding, examine
 from service.clock import ManualClock, SystemClock
 from service.config import Config
+from service.model import DeliveryAttempt, VideoRequest
 from service.outbound import ask, configured_client
+from service.store import Created, NewJob
 from service.vault import Vault
 from tests.servers import answer, free_ports, loopback
 from tests.test_outbound import self_signed
@@ -109,6 +111,22 @@ async def test_a_service_that_is_well_is_found_well(tmp_path: Path) -> None:
         # It leaves nothing behind.
         assert await service.records.store.jobs() == []
         assert [path for path in (tmp_path / "videos").rglob("*") if path.is_file()] == []
+
+
+async def test_receivers_that_do_not_take_what_they_are_told_are_a_note(tmp_path: Path) -> None:
+    async with running(tmp_path) as (config, service):
+        store, deliveries = service.records.store, service.records.deliveries
+        new = NewJob("acme", "openrouter", VideoRequest("m", prompt="a fox"), notify_url="https://hooks.example.com/x")
+        created = await store.create_job(new)
+        assert isinstance(created, Created)
+        await store.cancel(created.job.id)
+        [delivery] = await deliveries.claim(1, each=1)
+        await deliveries.gave_up(delivery, DeliveryAttempt(SystemClock().now(), 5, 503, None, "no"))
+        found = (await findings(config))["receivers"]
+    assert (found.well, found.note) == (True, True)
+    assert found.says.startswith("1 receiver did not take what it was told")
+    assert "503 from https://hooks.example.com" in found.says
+    assert "`reelkeeper receivers redeliver`" in found.says
 
 
 async def test_what_only_a_job_shows_is_a_note(tmp_path: Path) -> None:

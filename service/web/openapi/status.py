@@ -94,7 +94,14 @@ STATUS: Mapping[str, Schema] = {
                     "",
                     {
                         "kind": one_of(
-                            ["callbacks_stopped", "callbacks_rejected", "failing", "overdue", "unserved"],
+                            [
+                                "callbacks_stopped",
+                                "callbacks_rejected",
+                                "failing",
+                                "overdue",
+                                "receivers_failing",
+                                "unserved",
+                            ],
                             "for programs",
                         ),
                         "provider": or_null(text()),

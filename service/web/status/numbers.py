@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.model import Source, State
-from service.store import QUARTERS, Overview, Rejection, Spend
+from service.store import QUARTERS, FailingReceiver, Overview, Rejection, Spend
 from service.web.status.writing import coarse
 
 HOUR = 4  # quarters
@@ -17,6 +17,8 @@ _DAY_MS = 86_400_000
 _FEW = 3  # jobs, of which nothing can be said in general
 _BAD = ("job.failed", "job.expired")
 _STATES = {f"job.{state}": state for state in State}
+MOST_RECEIVERS = 100
+"""How many failing receivers are counted."""
 STEPS = ("submit", "resolve", "poll", "mirror", "notify")
 
 Course = tuple[int, ...]
@@ -55,7 +57,7 @@ class Numbers:
 class Concern:
     """Something that somebody should look at."""
 
-    kind: str  # "callbacks_stopped", "callbacks_rejected", "unserved", "failing", "overdue"
+    kind: str  # "callbacks_stopped", "callbacks_rejected", "unserved", "failing", "receivers_failing", "overdue"
     provider: str | None
     message: str
     mended: bool = False  # it is told for a while, and nobody must look any more
@@ -143,6 +145,24 @@ def rejections(providers: Sequence[Numbers], rejected: Sequence[Rejection], now:
             f"The last one came {_lately(now - last)}{since}.",
             mended,
         )
+
+
+def receivers(failing: Sequence[FailingReceiver], now: int) -> Iterator[Concern]:
+    """Say that callers do not learn of their jobs; `failing` are `MOST_RECEIVERS` at most, newest trouble first."""
+    recent = [each for each in failing if each.last_at is not None and each.last_at > now - _DAY_MS]
+    if not recent:
+        return
+    last = recent[0]
+    count = "1 receiver" if len(recent) == 1 else f"{len(recent)} receivers"
+    more = " at least" if len(recent) >= MOST_RECEIVERS else ""
+    answer = "no answer" if last.last_status is None else f"{last.last_status}"
+    yield Concern(
+        "receivers_failing",
+        None,
+        f"{count}{more} did not take what {'it was' if len(recent) == 1 else 'they were'} told in the last day: "
+        f"{sum(each.failed for each in recent):,} given up, {sum(each.pending for each in recent):,} not told yet. "
+        f"The last failure was {answer} from {last.receiver}, {_lately(now - (last.last_at or 0))}.",
+    )
 
 
 def overdue(overview: Overview, now: int) -> Iterator[Concern]:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from service.clock import Clock
 from service.model import DeliveryState, Source
-from service.store import Overview, Rejection, Rejections, Statistics
+from service.store import Deliveries, FailingReceiver, Overview, Rejection, Rejections, Statistics
 from service.web.answers import JSONResponse
 from service.web.callers import Callers
 from service.web.status import numbers, sparks
@@ -39,15 +39,17 @@ class Snapshot:
     at: int  # unix ms
     overview: Overview
     rejected: tuple[Rejection, ...]  # in the last day, the last 50
+    failing: tuple[FailingReceiver, ...]
     totals: Mapping[str, Mapping[str, int]]  # of rejected callbacks: provider -> reason -> times; operators only
 
 
 class Snapshots:
     """Asks the database once for all who look within a second."""
 
-    def __init__(self, statistics: Statistics, rejections: Rejections, clock: Clock) -> None:
+    def __init__(self, statistics: Statistics, rejections: Rejections, deliveries: Deliveries, clock: Clock) -> None:
         self._statistics = statistics
         self._rejections = rejections
+        self._deliveries = deliveries
         self._clock = clock
         self._taken: dict[str | None, tuple[int, asyncio.Task[Snapshot]]] = {}
 
@@ -64,11 +66,13 @@ class Snapshots:
         return await asyncio.shield(self._taken[tenant][1])
 
     async def _take(self, tenant: str | None, now: int) -> Snapshot:
-        overview, page = await asyncio.gather(
-            self._statistics.overview(tenant), self._rejections.page(tenant, limit=_REJECTIONS)
+        overview, page, failing = await asyncio.gather(
+            self._statistics.overview(tenant),
+            self._rejections.page(tenant, limit=_REJECTIONS),
+            self._deliveries.failing(tenant, limit=numbers.MOST_RECEIVERS),
         )
         totals = await self._rejections.totals() if tenant is None else {}
-        return Snapshot(now, overview, tuple(numbers.of_the_last_day(page, now)), totals)
+        return Snapshot(now, overview, tuple(numbers.of_the_last_day(page, now)), tuple(failing), totals)
 
 
 class OverviewPage:
@@ -202,6 +206,7 @@ class OverviewPage:
         return [
             *numbers.concerns(snapshot.overview, shown, self._providers if tenant is None else None),
             *numbers.rejections(shown, snapshot.rejected, snapshot.at),
+            *numbers.receivers(snapshot.failing, snapshot.at),
             *numbers.overdue(snapshot.overview, snapshot.at),
         ]
 

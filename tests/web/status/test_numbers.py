@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.model import DeliveryState, Source, State
-from service.store import Overview, Reason, Rejection, Stored, Waiting
+from service.store import FailingReceiver, Overview, Reason, Rejection, Stored, Waiting
 from service.web.status import numbers, sparks, writing
 
 NOW = 1_790_000_000_000
@@ -109,6 +109,24 @@ def test_the_last_rejected_callback_is_dated_and_mended_once_genuine_ones_settle
     [just] = numbers.rejections([], [rejection(59_999)], NOW)
     assert just.message.endswith("The last one came less than a minute ago.")
     assert not just.mended
+
+
+def failing(ago_ms: int | None, status: int | None = 503, failed: int = 0) -> FailingReceiver:
+    last_at = None if ago_ms is None else NOW - ago_ms
+    return FailingReceiver("acme", "https://a.example", failed, 2, 1, "said no", status, last_at)
+
+
+def test_receivers_that_failed_in_the_last_day_are_counted_and_the_last_failure_told() -> None:
+    found = [failing(300_000, failed=1_000), failing(600_000), failing(86_400_000), failing(None)]
+    [concern] = numbers.receivers(found, NOW)
+    assert concern.message == (
+        "2 receivers did not take what they were told in the last day: 1,000 given up, 4 not told yet. "
+        "The last failure was 503 from https://a.example, 5 min ago."
+    )
+    [concern] = numbers.receivers([failing(1, None)] * numbers.MOST_RECEIVERS, NOW)
+    assert concern.message.startswith("100 receivers at least did not take")
+    assert concern.message.endswith("no answer from https://a.example, less than a minute ago.")
+    assert list(numbers.receivers(found[2:], NOW)) == []
 
 
 def test_a_step_is_as_late_as_its_oldest_item_and_told_after_five_minutes() -> None:

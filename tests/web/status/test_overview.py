@@ -8,6 +8,7 @@ import pytest
 from service.model import Report as ProviderReport
 from service.model import Source, State, Status
 from service.store import Reason, Rejection
+from tests.web.debts import given_up
 from tests.web.house import House
 from tests.web.status.browsing import Element, signed_in
 
@@ -194,6 +195,26 @@ async def test_rejected_callbacks_of_the_last_day_are_told_with_where_to_look(ho
     house.clock.advance(86_400_000)
     async with signed_in(house) as browser:
         assert "rejected" not in (await browser.see("/status")).one(id="concerns").text
+
+
+async def test_receivers_that_do_not_take_what_they_are_told_need_a_look_for_a_day(house: House) -> None:
+    await given_up(house, times=2)
+    await given_up(house, "https://gone.example.com:8443/x", tenant="globex", status=None, error="no route to host")
+    async with signed_in(house) as browser:
+        [concern] = (await browser.client.get("/status.json")).json()["concerns"]
+        assert "globex" not in concern["message"]
+        assert concern["message"].startswith("1 receiver did not take what it was told in the last day: 2 given up, 0")
+    async with signed_in(house, operator=True) as browser:
+        page = await browser.see("/status")
+        assert page.one(id="well").text == "needs a look"
+        told = page.one(id="concerns")
+        assert told.one("a").attributes["href"] == "/status/deliveries"
+        assert told.text.startswith("2 receivers did not take what they were told in the last day: 3 given up, 0 not")
+        [concern] = (await browser.client.get("/status.json")).json()["concerns"]
+        assert (concern["kind"], concern["provider"], concern["mended"]) == ("receivers_failing", None, False)
+    house.clock.advance(86_400_000)
+    async with signed_in(house, operator=True) as browser:
+        assert (await browser.client.get("/status.json")).json()["concerns"] == []
 
 
 async def test_hostile_names_stay_text(house: House) -> None:
