@@ -25,7 +25,7 @@ from service.commands import (
     run_loop,
     with_records,
 )
-from service.commands.places import AsJson, KeyFile, Url, here_alone
+from service.commands.places import AsJson, KeyFile, NoUrl, Url, here_alone
 from service.config import Config, LocalConfig
 from service.records import Records
 
@@ -106,8 +106,11 @@ def check_command(*, as_json: AsJson = False, url: Url = None, key_file: KeyFile
 
 
 @app.command()
-def migrate(url: Annotated[str | None, typer.Option("--url", hidden=True)] = None) -> None:
-    """Create or update the database, as `serve` does when it starts."""
+def migrate(url: NoUrl = None) -> None:
+    """Create or update the database, as `serve` does when it starts.
+
+    It is done on the service's own machine.
+    """
     here_alone("migrate", url)
     config = read_config(LocalConfig)
 

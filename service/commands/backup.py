@@ -10,7 +10,7 @@ import typer
 
 from service.clock import SystemClock
 from service.commands import err, fail, out, print_json, read_config
-from service.commands.places import AsJson, here_alone
+from service.commands.places import AsJson, NoUrl, here_alone
 from service.commands.progress import Busy
 from service.config import LocalConfig
 from service.db.backup import back_up
@@ -25,11 +25,12 @@ def backup(
     *,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     as_json: AsJson = False,
-    url: Annotated[str | None, typer.Option("--url", hidden=True)] = None,
+    url: NoUrl = None,
 ) -> None:
     """Copy the database into a file while the service runs.
 
-    The copy is one moment of it, checked, and readable by its owner alone. The videos and the secret key are not in it.
+    It is done on the service's own machine. The copy is one moment of the database, checked, and readable by its owner
+    alone. The videos and the secret key are not in it.
     """
     here_alone("backup", url)
     config = read_config(LocalConfig)

@@ -8,7 +8,7 @@ import typer
 
 from service.commands import fail, out, print_json, read_config, say, with_records
 from service.commands.desk import Desk, View
-from service.commands.places import AsJson, KeyFile, Url, at_desk, here_alone
+from service.commands.places import AsJson, KeyFile, NoUrl, Url, at_desk, here_alone
 from service.config import SecretConfig
 from service.records import Records
 from service.tables import print_rows, second
@@ -116,7 +116,7 @@ def keys_delivery_secret(
     tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Who is told about its jobs.")] = "default",
     *,
     as_json: AsJson = False,
-    url: Url = None,
+    url: NoUrl = None,
 ) -> None:
     """Show the secret that signs what a tenant is told.
 

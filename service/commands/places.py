@@ -26,6 +26,9 @@ Url = Annotated[
     str | None,
     typer.Option("--url", metavar="URL", help="Ask the running service there, not the database on this machine."),
 ]
+NoUrl = Annotated[str | None, typer.Option("--url", hidden=True)]
+"""Not offered, and answered with a sentence: `here_alone` is the one that reads it."""
+
 KeyFile = Annotated[
     str | None,
     typer.Option(

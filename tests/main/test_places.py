@@ -70,6 +70,9 @@ def test_a_service_that_is_not_there_is_told(shell: Shell) -> None:
 def test_what_only_the_services_machine_can_do_says_so(words: tuple[str, ...], shell: Shell) -> None:
     said = shell.fails(*words, "--url", "https://videos.example.com", code=2)
     assert "works on the service's own machine alone; run it there, without --url" in said
+    offered = shell.run(*words[:2] if words[0] == "keys" else words[:1], "--help").stdout
+    assert "--url" not in offered
+    assert "service's own machine" in " ".join(offered.split())
     here = shell.run("migrate", REELKEEPER_URL="https://videos.example.com")
     assert (here.exit_code, "REELKEEPER_URL is not asked" in here.stderr) == (0, True)
 
