@@ -203,6 +203,7 @@ async def test_a_command_is_copied(open_window: Open, tenant: Tenant) -> None:
     await one.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await one.open(f"/status/jobs/{job_id}")
     commands = one.page.get_by_role("region", name="The same from a shell")
+    await commands.get_by_text("The same from a shell").click()
     await commands.get_by_role("button", name="Copy").first.click()
     await expect(commands.get_by_role("button", name="Copied")).to_be_visible()
     copied = await one.page.evaluate("navigator.clipboard.readText()")

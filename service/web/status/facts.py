@@ -47,10 +47,11 @@ class Button:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command line to copy."""
+    """A command line to copy, and why it would do nothing now (None: it would)."""
 
     label: str
     text: str
+    why_not: str | None = None
 
 
 class Facts:
@@ -103,7 +104,7 @@ class Facts:
             "rejections": rejected,
             "owed": owed,
             "buttons": buttons(job, messages, hindrances),
-            "commands": commands(job, self._public_url, tuple(hindrances)),
+            "commands": commands(job, self._public_url, hindrances),
             "id_form": PROVIDER_JOB_ID,
         }
 
@@ -189,19 +190,19 @@ def _price(job: Job) -> str:
             return "whether this one is billed is not known"
 
 
-def commands(job: Job, public_url: str, actions: Collection[str]) -> list[Command]:
-    """Return how to read a job over HTTP, and how to do each of `actions`; `$KEY` stands for an API key."""
+def commands(job: Job, public_url: str, hindrances: Mapping[str, str | None]) -> list[Command]:
+    """Return how to read a job over HTTP, and how to do each of `hindrances`; `$KEY` stands for an API key."""
     url = f"{public_url}/v1/jobs/{job.id}"
     found = [Command(label, f"curl -s {url}{path} {_KEY}") for label, path in _READ]
     found += [
         Command("Video" if len(job.artifacts) == 1 else f"Video {each.index}", _download(url, job, each.index))
         for each in job.artifacts
     ]
-    for action in actions:
+    for action, why_not in hindrances.items():
         body = ' -H "Content-Type: application/json" -d \'{"provider_job_id": "gen-1a2b3c"}\''
         once = ' -H "Idempotency-Key: $(uuidgen)"'
         more = {"attach": body, "retry": once}.get(action, "")
-        found.append(Command(action.capitalize(), f"curl -s -X POST {url}/{action} {_KEY}{more}"))
+        found.append(Command(action.capitalize(), f"curl -s -X POST {url}/{action} {_KEY}{more}", why_not))
     return found
 
 

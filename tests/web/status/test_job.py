@@ -339,14 +339,15 @@ async def test_the_providers_own_words_and_what_it_cost_are_shown(house: House) 
     words = replace(error, provider_code="E42", provider_message="GPU on fire")
     report = Report(Status.FAILED, "errored", "gen-1", cost=0.25, error=words)
     await house.store.apply(job.id, report, Source.POLL, poll_ms=1, retention_ms=1)
-    section = (await page_of(house, job)).one(id="provider")
+    page = await page_of(house, job)
+    assert "What openrouter says ( E42 ): GPU on fire" in waits(page)
+    section = page.one(id="provider")
     assert section.one("h2").text == "At openrouter"
     assert section.one("span", class_="copyable").one("code").text == "gen-1"
-    told = {name: fact(section, name) for name in ("Its word", "Its code", "Its message", "Billed", "Cost")}
+    told = {name: fact(section, name) for name in ("Its word", "Its code", "Billed", "Cost")}
     assert told == {
         "Its word": "errored",
         "Its code": "E42",
-        "Its message": "GPU on fire",
         "Billed": "no",
         "Cost": "$0.25",
     }
@@ -450,6 +451,23 @@ async def test_every_command_can_be_copied_and_holds_no_key(house: House) -> Non
         *("Read", "Events", "Receipts", "Deliveries", "Video", "Cancel", "Retry", "Redeliver", "Remirror", "Attach")
     ]
     assert "rk_" not in section.text
+
+
+async def test_commands_are_folded_up_and_those_that_can_be_done_now_come_first(house: House) -> None:
+    job = await scenes.made(house)
+    section = (await page_of(house, job)).one(id="commands")
+    closed, later = section.all("details")
+    assert "open" not in closed.attributes
+    assert closed.all("summary")[0].text == "The same from a shell"
+    names = [each.text for each in section.all("dt")]
+    assert names == [
+        "Read",
+        "Events",
+        "Receipts",
+        "Deliveries",
+        *("Cancel", "Retry", "Redeliver", "Remirror", "Attach"),
+    ]
+    assert [each.text for each in later.all("dt")] == ["Retry", "Redeliver", "Remirror", "Attach"]
 
 
 # Hostile words
