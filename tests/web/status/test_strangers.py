@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -51,6 +51,8 @@ async def nothing(_seconds: float) -> None:
 @pytest.mark.parametrize("signed", [False, True])
 @TRYING
 @given(headers=HEADERS)
+@example(headers=[(b"origin", b"http://[")])
+@example(headers=[(b"referer", b"http://[")])
 async def test_no_header_of_a_stranger_makes_a_page_fail(
     house: House, headers: list[tuple[bytes, bytes]], *, signed: bool
 ) -> None:
