@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +24,9 @@ STYLES: Mapping[str, str] = {
 """The colours of a state on a terminal that has some; its word stands there as well."""
 
 
+_SHORTEST_CUT = 12
+
+
 def second(moment: str) -> str:
     """Return "2026-11-21T10:00:00.000Z" as a whole second, "2026-11-21T10:00:00Z"."""
     return f"{moment[:19]}Z"
@@ -33,12 +37,26 @@ def plain(text: object) -> str:
     return "".join(each if each.isprintable() else "\ufffd" for each in str(text))
 
 
+def _cut(text: str, most: int) -> str:
+    """Return text that is as wide as `most` letters at most, "A paper boat cros…"."""
+    shown = Text(text)
+    shown.truncate(most, overflow="ellipsis")
+    return shown.plain
+
+
 def print_rows(
-    console: Console, head: Sequence[str], rows: Sequence[Sequence[str]], *, spare: Sequence[str], none: str
+    console: Console,
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    spare: Sequence[str],
+    none: str,
+    cut: str = "",
 ) -> None:
     """Print what has the columns `head`. The first one, an id, is never cut; one called "state" is coloured.
 
-    A terminal that is too narrow loses columns of `spare`, the first one first; without rows it shows `none`.
+    A terminal that is too narrow loses columns of `spare`, the first one first, once the column `cut` is as short as
+    it may be; without rows it shows `none`.
     """
     shown = [[plain(cell) for cell in row] for row in rows]
     if not console.is_terminal:
@@ -49,7 +67,11 @@ def print_rows(
         console.print(none, highlight=False)
         return
     columns = dict(zip(head, zip(*shown, strict=True), strict=True))
-    widths = {name: max(map(len, (name, *cells))) for name, cells in columns.items()}
+    widths = {name: max(map(cell_len, (name, *cells))) for name, cells in columns.items()}
+    if cut in columns:
+        room = console.width - sum(widths.values()) - len(widths) + 1 + widths[cut]
+        widths[cut] = min(widths[cut], max(room, _SHORTEST_CUT))
+        columns[cut] = tuple(_cut(cell, widths[cut]) for cell in columns[cut])
     for name in spare:
         if sum(widths.values()) + len(widths) - 1 > console.width:
             del columns[name], widths[name]

@@ -25,7 +25,9 @@ from service.tables import plain, print_rows, second
 _PAGE = 500
 _ROWS = 1_000  # of a table, which is as wide as the widest of them
 _HEAD = ("id", "state", "provider", "model", "created", "error", "tenant")
-_SPARE = ("tenant", "provider", "model", "created")
+_PROMPT = "prompt"  # on a terminal alone: lines for programs have a form that stays
+_LONGEST_PROMPT = 60
+_SPARE = (_PROMPT, "tenant", "provider", "model", "created")
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])", re.ASCII)
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _MOST_REJECTED = 100
@@ -69,7 +71,11 @@ def jobs_list(  # noqa: PLR0913 - each is an option
     ] = None,
     text: Annotated[
         str | None,
-        typer.Option(metavar="WORDS", help="Only jobs with these words in prompt, model or metadata, or with this id."),
+        typer.Option(
+            metavar="WORDS",
+            help="Only jobs with these words in prompt, model or metadata: all must occur, the last may be only begun "
+            "(3 letters). Or with this id.",
+        ),
     ] = None,
     since: Annotated[
         int | None,
@@ -86,8 +92,8 @@ def jobs_list(  # noqa: PLR0913 - each is an option
 ) -> None:
     """List jobs, newest first.
 
-    A terminal gets a table. Other programs get tab-separated lines: id, state, provider, model, created, error,
-    tenant.
+    A terminal gets a table, with how the prompt begins if there is room. Other programs get tab-separated lines: id,
+    state, provider, model, created, error, tenant.
     """
     search = Search(state, provider, model, tenant, error, text, since)
     most = None if every else limit
@@ -150,8 +156,10 @@ class _Listing:
         for job in self._waiting:
             code = job["error"]["code"] if job["error"] else ""
             about = (job["provider"], job["model"], second(job["created_at"]), code, job["tenant"])
-            rows.append((job["id"], job["state"], *about))
-        print_rows(out, _HEAD, rows, spare=_SPARE, none=self._none)
+            prompt = " ".join((_discreet(job)["request"].get("prompt") or "").split())[:_LONGEST_PROMPT]
+            rows.append((job["id"], job["state"], *about, *([prompt] if out.is_terminal else [])))
+        head = (*_HEAD, _PROMPT) if out.is_terminal else _HEAD
+        print_rows(out, head, rows, spare=_SPARE, none=self._none, cut=_PROMPT)
         self._waiting = []
 
 

@@ -149,6 +149,24 @@ def test_what_there_is_room_for_is_shown(desk: LocalDesk, terminal: io.StringIO)
     assert lines(terminal)[0].split() == ["id", "state", "model", "created", "error"]
 
 
+def test_a_wide_terminal_shows_how_the_prompt_begins(desk: LocalDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def made(records: Records, prompt: str) -> None:
+        await records.store.create_job(NewJob("studio", "openrouter", VideoRequest(model="sora", prompt=prompt)))
+
+    desk.with_records(lambda records: made(records, "A paper boat\n crosses\x1b[31m " + "a pond " * 900))
+    desk.with_records(lambda records: made(records, "紙の船" * 40))
+    for width, boat in ((200, "A paper boat crosses\\x1b[31m a pond"), (105, "A paper boat cr…"), (100, None)):
+        screen = io.StringIO()
+        monkeypatch.setattr(jobs, "out", Console(file=screen, force_terminal=True, width=width))
+        assert desk.run("jobs", "list").exit_code == 0
+        head, *rows = lines(screen)
+        assert len(rows) == 2
+        assert head.split()[-1] == ("tenant" if boat is None else "prompt")
+        assert boat is None or boat in rows[1]
+    monkeypatch.undo()
+    assert [len(line.split("\t")) for line in desk.run("jobs", "list").stdout.splitlines()] == [7, 7]
+
+
 def test_a_key_is_one_line_of_80_columns(desk: LocalDesk, terminal: io.StringIO) -> None:
     for name in ("my-backend", "ops"):
         assert desk.run("keys", "create", name).exit_code == 0
