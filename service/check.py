@@ -22,6 +22,7 @@ from service.web.status.numbers import (
     MOST_RECEIVERS,
     OVERDUE_MS,
     concerns,
+    errors_of_the_last_hour,
     of_providers,
     of_the_last_day,
     receivers,
@@ -78,10 +79,15 @@ async def _course(config: Config, clock: Clock) -> list[Finding]:
         now = clock.now()
         overview = await records.statistics.overview()
         rejected = of_the_last_day(await records.rejections.page(limit=records.rejections.most), now)
+        errors = await errors_of_the_last_hour(records.store, overview, None, now)
         failing = await records.deliveries.failing(limit=MOST_RECEIVERS)
     waits = [Wait(each.step, each.provider, each.job_id, now - each.due_at) for each in overview.waiting]
     shown = of_providers(overview, config.configured)
-    found = [*concerns(overview, shown, config.configured), *rejections(shown, rejected, now), *receivers(failing, now)]
+    found = [
+        *concerns(overview, shown, config.configured, errors),
+        *rejections(shown, rejected, now),
+        *receivers(failing, now),
+    ]
     return course(waits, [(each.kind, each.message) for each in found])
 
 

@@ -185,7 +185,7 @@ def build_app(  # noqa: PLR0913 - every object that the handlers need comes by n
     overview = OverviewPage(
         pages=pages,
         callers=callers,
-        snapshots=Snapshots(statistics, rejections, deliveries, clock),
+        snapshots=Snapshots(statistics, rejections, deliveries, store, clock),
         health=health,
         providers=providers,
     )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.model import Source, State
-from service.store import QUARTERS, FailingReceiver, Overview, Rejection, Spend
+from service.model import ErrorCode, Source, State
+from service.store import QUARTERS, FailingReceiver, Overview, Rejection, Spend, Store, Wanted
 from service.web.status.writing import coarse
 
 HOUR = 4  # quarters
 OVERDUE_MS = 300_000  # at which somebody should look
 _QUARTER_MS = 900_000
 _MINUTE_MS = 60_000
+_HOUR_MS = 3_600_000
+_NEWEST = 50  # jobs that ended in a state, whose errors are told
+_OURS = {
+    ErrorCode.PROVIDER_CREDITS: ". The account at {} is out of credits: add some there",
+    ErrorCode.PROVIDER_AUTH: ". {} does not take our API key: put a valid one into the settings",
+}
 _DAY_MS = 86_400_000
 _FEW = 3  # jobs, of which nothing can be said in general
 _BAD = ("job.failed", "job.expired")
@@ -20,6 +27,9 @@ _STATES = {f"job.{state}": state for state in State}
 MOST_RECEIVERS = 100
 """How many failing receivers are counted."""
 STEPS = ("submit", "resolve", "poll", "mirror", "notify")
+
+Errors = Mapping[str, Mapping[ErrorCode, int]]
+"""Provider -> error -> how many jobs ended with it."""
 
 Course = tuple[int, ...]
 """Something per quarter of an hour of the last day, oldest first."""
@@ -97,8 +107,13 @@ def overdue_ms(overview: Overview, now: int) -> dict[str, int]:
     return found
 
 
-def concerns(overview: Overview, providers: Sequence[Numbers], configured: Collection[str] | None) -> Iterator[Concern]:
-    """Say what numbers look wrong. `configured` None: the reader cannot change the settings, so these are not told."""
+def concerns(
+    overview: Overview, providers: Sequence[Numbers], configured: Collection[str] | None, errors: Errors
+) -> Iterator[Concern]:
+    """Say what numbers look wrong. `configured` None: the reader cannot change the settings, so these are not told.
+
+    `errors` are what `errors_of_the_last_hour` found.
+    """
     for each in providers:
         callbacks, polls = each.settled[Source.CALLBACK], each.settled[Source.POLL]
         by_poll = sum(polls[-HOUR:])
@@ -117,14 +132,47 @@ def concerns(overview: Overview, providers: Sequence[Numbers], configured: Colle
                 f"{each.name} is not configured any more, and {each.open} of its jobs are open. Configure it again, or "
                 "they end at their deadline.",
             )
-        bad = sum(sum(overview.entered.get(each.name, {}).get(event, ())[-HOUR:]) for event in _BAD)
-        good = sum(overview.entered.get(each.name, {}).get("job.completed", ())[-HOUR:])
-        if bad >= _FEW and bad > good:
+        bad, good = _ends(overview, each.name)
+        if _fails(bad, good):
+            why = _why(each.name, errors.get(each.name, {}))
             yield Concern(
                 "failing",
                 each.name,
-                f"Most jobs of {each.name} failed in the last hour: {bad} of {bad + good} that ended.",
+                f"Most jobs of {each.name} failed in the last hour: {bad} of {bad + good} that ended{why}.",
             )
+
+
+async def errors_of_the_last_hour(store: Store, overview: Overview, tenant: str | None, now: int) -> Errors:
+    """Count with which errors jobs ended in the last hour at each provider most of whose jobs failed.
+
+    Only its newest jobs are looked at, so that this costs the same with a million.
+    """
+    found: dict[str, Counter[ErrorCode]] = {}
+    for name in overview.entered:
+        if _fails(*_ends(overview, name)):
+            found[name] = Counter[ErrorCode]()
+            for state in (State.FAILED, State.EXPIRED):
+                newest = await store.find(tenant, Wanted(state=state, provider=name), limit=_NEWEST)
+                found[name].update(
+                    job.error.code for job in newest.jobs if job.error and (job.finished_at or 0) > now - _HOUR_MS
+                )
+    return found
+
+
+def _ends(overview: Overview, provider: str) -> tuple[int, int]:
+    """Return how many jobs ended in the last hour without a video, and with one."""
+    entered = overview.entered.get(provider, {})
+    return sum(sum(entered.get(event, ())[-HOUR:]) for event in _BAD), sum(entered.get("job.completed", ())[-HOUR:])
+
+
+def _fails(bad: int, good: int) -> bool:
+    return bad >= _FEW and bad > good
+
+
+def _why(provider: str, errors: Mapping[ErrorCode, int]) -> str:
+    told = ", ".join(f"{times} {code}" for code, times in sorted(errors.items(), key=lambda each: (-each[1], each[0])))
+    found = f" (the newest: {told})" if told else ""
+    return found + "".join(words.format(provider) for code, words in _OURS.items() if code in errors)
 
 
 def rejections(providers: Sequence[Numbers], rejected: Sequence[Rejection], now: int) -> Iterator[Concern]:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from service.clock import Clock
 from service.model import DeliveryState, Source
-from service.store import Deliveries, FailingReceiver, Overview, Rejection, Rejections, Statistics
+from service.store import Deliveries, FailingReceiver, Overview, Rejection, Rejections, Statistics, Store
 from service.web.answers import JSONResponse
 from service.web.callers import Callers
 from service.web.status import numbers, sparks
@@ -40,13 +40,17 @@ class Snapshot:
     overview: Overview
     rejected: tuple[Rejection, ...]  # in the last day, the last 50
     failing: tuple[FailingReceiver, ...]
+    errors: numbers.Errors
     totals: Mapping[str, Mapping[str, int]]  # of rejected callbacks: provider -> reason -> times; operators only
 
 
 class Snapshots:
     """Asks the database once for all who look within a second."""
 
-    def __init__(self, statistics: Statistics, rejections: Rejections, deliveries: Deliveries, clock: Clock) -> None:
+    def __init__(
+        self, statistics: Statistics, rejections: Rejections, deliveries: Deliveries, store: Store, clock: Clock
+    ) -> None:
+        self._store = store
         self._statistics = statistics
         self._rejections = rejections
         self._deliveries = deliveries
@@ -71,8 +75,9 @@ class Snapshots:
             self._rejections.page(tenant, limit=_REJECTIONS),
             self._deliveries.failing(tenant, limit=numbers.MOST_RECEIVERS),
         )
+        errors = await numbers.errors_of_the_last_hour(self._store, overview, tenant, now)
         totals = await self._rejections.totals() if tenant is None else {}
-        return Snapshot(now, overview, tuple(numbers.of_the_last_day(page, now)), tuple(failing), totals)
+        return Snapshot(now, overview, tuple(numbers.of_the_last_day(page, now)), tuple(failing), errors, totals)
 
 
 class OverviewPage:
@@ -204,7 +209,7 @@ class OverviewPage:
     def _concerns(self, tenant: str | None, snapshot: Snapshot) -> list[numbers.Concern]:
         shown = self._shown(tenant, snapshot.overview)
         return [
-            *numbers.concerns(snapshot.overview, shown, self._providers if tenant is None else None),
+            *numbers.concerns(snapshot.overview, shown, self._providers if tenant is None else None, snapshot.errors),
             *numbers.rejections(shown, snapshot.rejected, snapshot.at),
             *numbers.receivers(snapshot.failing, snapshot.at),
             *numbers.overdue(snapshot.overview, snapshot.at),

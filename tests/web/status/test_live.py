@@ -106,7 +106,7 @@ async def stage(house: House) -> AsyncIterator[Stage]:
         overview = OverviewPage(
             pages=pages,
             callers=Callers(house.keys, house.store),
-            snapshots=Snapshots(house.statistics, house.rejections, house.deliveries, house.clock),
+            snapshots=Snapshots(house.statistics, house.rejections, house.deliveries, house.store, house.clock),
             health=health,
             providers=house.providers,
         )
@@ -194,7 +194,7 @@ async def test_a_page_that_is_slow_to_make_is_looked_at_less_often_and_is_heard_
 
 async def test_all_who_look_at_once_ask_the_database_once(stage: Stage) -> None:
     house = stage.house
-    snapshots = Snapshots(house.statistics, house.rejections, house.deliveries, house.clock)
+    snapshots = Snapshots(house.statistics, house.rejections, house.deliveries, house.store, house.clock)
     first, second = await asyncio.gather(snapshots.of(None), snapshots.of(None))
     assert first is second
     assert await snapshots.of("acme") is not first

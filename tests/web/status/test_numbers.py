@@ -42,7 +42,7 @@ def overview(
 
 def concerns(about: Overview, configured: tuple[str, ...] | None = ("openrouter",)) -> list[tuple[str, str]]:
     shown = numbers.of_providers(about, configured or ())
-    found = [*numbers.concerns(about, shown, configured), *numbers.overdue(about, NOW)]
+    found = [*numbers.concerns(about, shown, configured, {}), *numbers.overdue(about, NOW)]
     return [(each.kind, each.message) for each in found]
 
 

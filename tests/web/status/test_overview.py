@@ -5,11 +5,12 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from service.model import ErrorCode, Source, State, Status
 from service.model import Report as ProviderReport
-from service.model import Source, State, Status
 from service.store import Reason, Rejection
 from tests.web.debts import given_up
 from tests.web.house import House
+from tests.web.status import scenes
 from tests.web.status.browsing import Element, signed_in
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -215,6 +216,19 @@ async def test_receivers_that_do_not_take_what_they_are_told_need_a_look_for_a_d
     house.clock.advance(86_400_000)
     async with signed_in(house, operator=True) as browser:
         assert (await browser.client.get("/status.json")).json()["concerns"] == []
+
+
+async def test_most_jobs_that_fail_are_told_with_their_errors_and_what_is_ours_to_mend(house: House) -> None:
+    codes = [ErrorCode.PROVIDER_FAILED] * 2 + [ErrorCode.PROVIDER_CREDITS]
+    for code in (ErrorCode.INTERNAL, *codes):
+        await scenes.SCENES[f"failed with {code}"](house)
+        house.clock.advance(3_600_000 if code is ErrorCode.INTERNAL else 1)
+    async with signed_in(house) as browser:
+        [concern] = (await browser.client.get("/status.json")).json()["concerns"]
+    assert concern["message"] == (
+        "Most jobs of openrouter failed in the last hour: 3 of 3 that ended (the newest: 2 provider_failed, "
+        "1 provider_credits). The account at openrouter is out of credits: add some there."
+    )
 
 
 async def test_hostile_names_stay_text(house: House) -> None:
