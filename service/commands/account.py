@@ -93,10 +93,16 @@ def _facts(job: View) -> Iterator[tuple[str, str]]:
         yield "finished", f"{second(job['finished_at'])}, after {took}"
     if job["cost"] is not None:
         yield "cost", f"{job['cost']:.4f} USD"
-    if job["retry_of"] is not None:
-        yield "retry of", job["retry_of"]
+    yield from _retries(job)
     if job["notify_url"] is not None:
         yield "tells", job["notify_url"]
+
+
+def _retries(job: View) -> Iterator[tuple[str, str]]:
+    if job["retry_of"] is not None:
+        yield "retry of", job["retry_of"]
+    if job.get("retried_by"):  # which is known at the database alone
+        yield "retried by", ", ".join(job["retried_by"])
 
 
 def _timeline(events: Sequence[View]) -> Iterator[Sequence[str]]:

@@ -63,6 +63,10 @@ class Desk(Protocol):
         """Return a job."""
         ...
 
+    async def retries(self, job_id: str) -> list[str] | None:
+        """Return the newest jobs that retried this one, newest first; None where nobody tells."""
+        ...
+
     async def events(self, job_id: str) -> list[View]:
         """Return what happened to a job, oldest first."""
         ...

@@ -168,10 +168,14 @@ def jobs_show(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_fi
     """Show one job: its state, why, what to do, its history.
 
     Other programs get JSON: the job as the API has it, with its events, receipts, deliveries and rejected callbacks.
+    On the service's own machine it names the jobs that retried it as well.
     """
 
     async def run(desk: Desk) -> tuple[View, dict[str, list[View]]]:
         job = await desk.job(job_id)
+        retried_by = await desk.retries(job_id)
+        if retried_by is not None:
+            job["retried_by"] = retried_by
         found = await asyncio.gather(
             desk.events(job_id), desk.receipts(job_id), desk.deliveries(job_id), desk.rejected(job_id, _MOST_REJECTED)
         )

@@ -65,6 +65,10 @@ class LocalDesk:
         """Return a job."""
         return self._views.job(await self._job(job_id))
 
+    async def retries(self, job_id: str) -> list[str] | None:
+        """Return the newest jobs that retried this one, newest first."""
+        return await self._records.store.retries(job_id)
+
     async def events(self, job_id: str) -> list[View]:
         """Return what happened to a job, oldest first."""
         return [self._views.event(each) for each in await self._records.store.events(job_id)]

@@ -79,6 +79,10 @@ class RemoteDesk:
         """Return a job."""
         return await self.ask("GET", self._path(job_id), shapes.Job)
 
+    async def retries(self, job_id: str) -> list[str] | None:  # noqa: ARG002 - which the API does not tell
+        """Return None: the job's page at the service names them."""
+        return None
+
     async def events(self, job_id: str) -> list[View]:
         """Return what happened to a job, oldest first."""
         return await self._list(self._path(job_id, "/events"), shapes.Event)

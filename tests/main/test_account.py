@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -13,7 +14,7 @@ from service.commands.desk import View
 from service.model import ErrorCode, Job, State
 from service.records import Records
 from service.web.status.advice import ON_PAGES, advice
-from tests.main.shell import LocalDesk
+from tests.main.shell import LocalDesk, RemoteDesk
 from tests.main.test_jobs import completed, in_doubt, queued, refused, running, told, unavailable
 
 
@@ -46,6 +47,24 @@ def test_a_terminal_is_told_how_a_job_is_why_and_what_to_do(
     for each in (job.id, "tenant", "What happened", "job.queued", *words):
         assert each.format(id=job.id) in said
     assert "\x1b" not in said
+
+
+def test_a_job_that_was_retried_names_its_retry_where_the_database_is(
+    desk: LocalDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = desk.with_records(refused)
+    retry = json.loads(desk.run("jobs", "retry", job.id, "--json").stdout)["id"]
+    told = json.loads(desk.run("jobs", "show", job.id).stdout)
+    local = not isinstance(desk, RemoteDesk)
+    assert told.get("retried_by") == ([retry] if local else None)
+    assert (f"retried by {retry}" in " ".join(shown(desk, monkeypatch, job).split())) == local
+    assert f"retry of {job.id}" in " ".join(shown(desk, monkeypatch, desk_job(desk, retry)).split())
+
+
+def desk_job(desk: LocalDesk, job_id: str) -> Job:
+    job = desk.with_records(lambda records: records.store.job(job_id))
+    assert job is not None
+    return job
 
 
 def test_a_hostile_prompt_steers_no_terminal(desk: LocalDesk, monkeypatch: pytest.MonkeyPatch) -> None:
