@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from service.clock import Clock
+from service.errors import LookTooLongError
 from service.model import ApiKey
 from service.store import Sessions
 from service.vault import Vault
@@ -171,6 +172,10 @@ class Pages:
                 return
             try:
                 facts = await fill(visitor)
+            except LookTooLongError:
+                yield live.message("parts")  # a beat: the page stays as it is
+                await self._pause(_BEAT_SECONDS)
+                continue
             except RefusalError:
                 yield live.message("gone")  # the page itself says why
                 return

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.db import Tx
+from service.errors import LookTooLongError
 from service.ids import Ids
 from service.observer import Observers
 from service.store import Overview
@@ -54,7 +55,7 @@ class Stage:
     seconds: set[float] = field(default_factory=set)
     stopping: bool = False
     takes_ms: int = 0
-    refused: RefusalError | None = None
+    refused: RefusalError | LookTooLongError | None = None
 
     async def pause(self, seconds: float) -> None:
         self.seconds.add(seconds)
@@ -347,3 +348,17 @@ def test_a_time_that_only_counts_on_is_no_change() -> None:
 def test_a_message_is_one_line_whatever_is_in_it() -> None:
     said = live.message("parts", {"a": "one\r\ntwo\u2028é"})
     assert said == b'event: parts\ndata: {"a":"one\\r\\ntwo\\u2028\\u00e9"}\n\n'
+
+
+async def test_a_look_that_takes_too_long_is_passed_over_and_the_stream_goes_on(stage: Stage) -> None:
+    async with stage.client.stream("GET", "/status/maybe", headers=STREAM) as response:
+        told = messages(response)
+        assert (await next_of(told))[0] == "parts"
+        stage.refused = LookTooLongError("a second is over")
+        await stage.look()
+        assert await next_of(told) == ("parts", {})
+        await stage.look(seconds=5)
+        assert await next_of(told) == ("parts", {})
+        stage.refused = RefusalError(404, "job_not_found", "It is gone.")
+        await stage.look(seconds=5)
+        assert (await next_of(told))[0] == "gone"
