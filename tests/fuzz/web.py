@@ -29,6 +29,7 @@ from service.web.notify import notify_problems
 from service.web.openai_forms import VideoForm, read_video
 from service.web.openrouter_forms import OpenRouterBody
 from service.web.requests import NewJobs
+from service.web.streams import wants_stream
 from tests.fuzz import wires
 from tests.fuzz.running import LOOP
 from tests.turns import Turn
@@ -227,7 +228,7 @@ def events(data: bytes) -> None:
     """A query, a Last-Event-ID and an Accept."""
     query, last, accept = [*data.split(b"\n", 2), b"", b""][:3]
     request = _request(query, [(b"last-event-id", last), (b"accept", accept)])
-    streamed = event_streams._wants_stream(request)
+    streamed = wants_stream(request)
     assert event_streams._after(request, streamed=streamed) >= 0
 
 

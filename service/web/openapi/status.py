@@ -106,7 +106,7 @@ STATUS: Mapping[str, Schema] = {
                         ),
                         "provider": or_null(text()),
                         "message": text("for people"),
-                        "mended": FLAG | {"description": "it is told for a day, and nobody must look any more"},
+                        "mended": {**FLAG, "description": "it is told for a day, and nobody must look any more"},
                     },
                 ),
                 "what somebody should look at",
