@@ -64,7 +64,7 @@ def print_rows(
             print("\t".join(row))  # noqa: T201 - rich would break long lines
         return
     if not shown:
-        console.print(none, highlight=False)
+        console.print(none, markup=False, highlight=False, soft_wrap=True)
         return
     columns = dict(zip(head, zip(*shown, strict=True), strict=True))
     widths = {name: max(map(cell_len, (name, *cells))) for name, cells in columns.items()}

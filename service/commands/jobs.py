@@ -168,24 +168,22 @@ def jobs_show(job_id: JobId, *, as_json: AsJson = False, url: Url = None, key_fi
     """Show one job: its state, why, what to do, its history.
 
     Other programs get JSON: the job as the API has it, with its events, receipts, deliveries and rejected callbacks.
-    On the service's own machine it names the jobs that retried it as well.
+    A terminal on the service's own machine is told which jobs retried it as well.
     """
 
-    async def run(desk: Desk) -> tuple[View, dict[str, list[View]]]:
+    async def run(desk: Desk) -> tuple[View, list[str] | None, dict[str, list[View]]]:
         job = await desk.job(job_id)
         retried_by = await desk.retries(job_id)
-        if retried_by is not None:
-            job["retried_by"] = retried_by
         found = await asyncio.gather(
             desk.events(job_id), desk.receipts(job_id), desk.deliveries(job_id), desk.rejected(job_id, _MOST_REJECTED)
         )
-        return job, dict(zip(("events", "receipts", "deliveries", "rejected"), found, strict=True))
+        return job, retried_by, dict(zip(("events", "receipts", "deliveries", "rejected"), found, strict=True))
 
-    job, history = at_desk(url, key_file, run)
+    job, retried_by, history = at_desk(url, key_file, run)
     if as_json or not out.is_terminal:
         print_json(out, {**_discreet(job), **history})
     else:
-        tell(out, _discreet(job), **history)
+        tell(out, {**_discreet(job), "retried_by": retried_by}, **history)
 
 
 @app.command("watch")

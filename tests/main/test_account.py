@@ -54,9 +54,7 @@ def test_a_job_that_was_retried_names_its_retry_where_the_database_is(
 ) -> None:
     job = desk.with_records(refused)
     retry = json.loads(desk.run("jobs", "retry", job.id, "--json").stdout)["id"]
-    told = json.loads(desk.run("jobs", "show", job.id).stdout)
     local = not isinstance(desk, RemoteDesk)
-    assert told.get("retried_by") == ([retry] if local else None)
     assert (f"retried by {retry}" in " ".join(shown(desk, monkeypatch, job).split())) == local
     assert f"retry of {job.id}" in " ".join(shown(desk, monkeypatch, desk_job(desk, retry)).split())
 

@@ -65,7 +65,7 @@ def test_jobs_are_found_by_whatever_is_known_of_them(desk: LocalDesk) -> None:
     assert ids(desk, "--text", done.id) == [done.id]
     assert ids(desk, "--since", "1h") == [other.id, done.id, failed.id]
     assert ids(desk, "--since", "2100-01-01T00:00:00Z") == []
-    assert "30m, 2h or 3d" in desk.fails("jobs", "list", "--since", "yesterday", code=2)
+    assert "30m, 2h, 3d or 1w" in desk.fails("jobs", "list", "--since", "yesterday", code=2)
     assert "content_policy" in desk.fails("jobs", "list", "--error", "oops", code=2)
 
 
