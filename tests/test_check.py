@@ -292,7 +292,7 @@ async def test_a_database_where_none_can_be_is_told(tmp_path: Path) -> None:
     config = settings(tmp_path, "http://127.0.0.1:1", REELKEEPER_DATABASE=f"sqlite:///{tmp_path}/file/reelkeeper.db")
     finding = (await findings(config))["database"]
     assert not finding.well
-    assert f"REELKEEPER_DATABASE: {tmp_path}/file/reelkeeper.db" in finding.says
+    assert f"there is no database {tmp_path}/file/reelkeeper.db: " in finding.says
 
 
 async def test_no_finding_holds_a_secret(tmp_path: Path) -> None:

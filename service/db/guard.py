@@ -174,7 +174,7 @@ def why_absent(path: Path) -> str | None:
     """Say that there is no file at `path`, and what to do; None when there is one."""
     if path.is_file():
         return None
-    return (
+    return why_not_create(path) or (
         f"there is no database {path.absolute()}: name the service's own in REELKEEPER_DATABASE, for example "
         "sqlite:////var/lib/reelkeeper/reelkeeper.db, or make a new one with `reelkeeper migrate`"
     )

@@ -126,6 +126,11 @@ def test_a_database_that_is_not_there_is_told_and_not_made(
     assert list(shell.folder.iterdir()) == []
 
 
+def test_a_database_that_left_its_log_behind_is_to_be_put_back(shell: Shell) -> None:
+    (shell.folder / "reelkeeper.db-wal").write_bytes(b"what was written last")
+    assert "put the file back beside them" in shell.fails("jobs", "list")
+
+
 def test_a_check_makes_no_database_either(shell: Shell) -> None:
     said = shell.run("check", REELKEEPER_PUBLIC_URL="http://127.0.0.1:9")
     assert (said.exit_code, "FAIL database: there is no database" in said.stdout) == (1, True)

@@ -101,6 +101,7 @@ def test_a_number_out_of_range_is_told(words: tuple[str, ...], shell: Shell) -> 
 def test_check_ends_with_1_when_something_is_ill(shell: Shell) -> None:
     with listen("127.0.0.1", 0) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    shell.run("migrate")
     result = shell.run("check", REELKEEPER_PUBLIC_URL=url)
     assert result.exit_code == 1
     marks = [(line[:4].strip(), line[5:].partition(":")[0]) for line in result.stdout.splitlines()]
