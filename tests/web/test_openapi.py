@@ -17,7 +17,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events
 from starlette.routing import Route
 
-from service.model import Artifact, Billable, DeliveryAttempt, ErrorCode, Footage, Job, JobError, VideoRequest
+from service.model import Artifact, Billable, DeliveryAttempt, ErrorCode, Footage, Job, JobError, State, VideoRequest
 from service.store import Created, NewJob
 from service.web.openapi import describe
 from tests.web.house import PUBLIC_URL, VIDEO, House, serving
@@ -198,6 +198,16 @@ async def of_all_kinds(house: House) -> list[Job]:
     return [job for job in found if job is not None]
 
 
+def _worth_naming(path: str, jobs: list[Job]) -> list[Job]:
+    """Return the jobs that a path is tried with: so few where most can do nothing that one that can is surely drawn."""
+    done, _seen, lost, *_, submitting, queued, told = jobs
+    if path.startswith("/callbacks"):
+        return [lost]
+    able = {"content": done, "attach": submitting, "cancel": queued, "redeliver": told, "remirror": lost}
+    last = path.rpartition("/")[2]
+    return [able[last], jobs[3]] if last in able else jobs
+
+
 def pointed(document: Document, jobs: list[Job], spare: list[Job], address: str, key_id: str) -> Document:
     """Return the document where ids are those of real jobs, and headers and tokens have values that do something."""
     found = deepcopy(document)
@@ -205,7 +215,7 @@ def pointed(document: Document, jobs: list[Job], spare: list[Job], address: str,
     examples = {"Range": ["bytes=0-9", "bytes=-5", "bytes=99999999-"], "If-None-Match": ['"another"', tag]}
     for path, item in found["paths"].items():
         for method, call in item.items():
-            ids = spare if method == "delete" else [jobs[2]] if path.startswith("/callbacks") else jobs
+            ids = spare if method == "delete" else _worth_naming(path, jobs)
             values = {"job_id": [job.id for job in ids], "token": [token], "id": ["shared", "google/veo-3.1"]}
             values["key_id"] = [key_id]
             for parameter in call["parameters"]:
@@ -244,7 +254,10 @@ def differences(document: Document, url: str, key: str) -> tuple[list[str], Coun
 async def furnished(house: House) -> AsyncIterator[tuple[Document, str, str]]:
     """Yield a document that leads somewhere, the address of the service that it describes, and an operator's key."""
     jobs = await of_all_kinds(house)
+    [unanswered] = [job for job in jobs if job.state is State.SUBMITTING]
+    await house.claims.in_doubt(unanswered, "no answer")
     spare = [await ended(house, f"spare-{number}", "failed") for number in range(3)]
+    jobs[-2] = await house.queued()  # whatever was queued before, the spare ones took along
     await filled(house)
     _, key = await house.keys.create("operator", "acme", operator=True)
     unused, _ = await house.keys.create("unused", "acme")
