@@ -117,7 +117,7 @@ async def test_work_that_was_interrupted_or_lost_its_lease_says_so(office: Offic
     step.lost = {"a"}
 
     async def at_once(_: float) -> None:
-        await asyncio.sleep(0)
+        await Turn()
 
     await office.worker(step, pause=at_once).run_once()
     [(level, line)] = office.lines
