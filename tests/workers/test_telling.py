@@ -17,7 +17,7 @@ from service.model import Output, Report, Status
 from service.observer import Handled, Observers
 from service.providers import InDoubt, TurnedAway, Unanswered
 from service.workers import Name, Outcome, Pause, Step, Worker
-from tests.turns import until
+from tests.turns import Turn, until
 from tests.workers.shop import PAGE, Shop
 from tests.workers.stage import Stage
 from tests.workers.test_worker import Row, Rows, rows
